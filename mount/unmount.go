@@ -1,0 +1,145 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrBusy says that a mount is in use.
+var ErrBusy = errors.New("it is in use")
+
+// Unmount removes all mounts at path, the topmost first, and leaves the directory. Nothing mounted is success.
+// A mount whose device is dead is removed like any other. The call is limited by the UnmountTimeout.
+//
+// The last mount of a file system is removed by umount(8): the kernel then writes out what is dirty, and a caller
+// stuck in that on a dead device cannot even exit, while a program can be left behind.
+func (m *Mounter) Unmount(ctx context.Context, path string) error {
+	return m.unmountAll(ctx, path, false)
+}
+
+// UnmountLazy is Unmount for a device that will not come back: what is in use is taken out of the directory tree at once
+// and vanishes when its last user ends. On a living device it would hide a file system that is still written to.
+func (m *Mounter) UnmountLazy(ctx context.Context, path string) error {
+	return m.unmountAll(ctx, path, true)
+}
+
+func (m *Mounter) unmountAll(ctx context.Context, path string, lazy bool) error {
+	limit, cancel := context.WithTimeout(ctx, m.opts.UnmountTimeout)
+	defer cancel()
+	for previous := (Mount{}); ; {
+		top, mounted, err := m.At(path)
+		if err != nil || !mounted {
+			return err
+		}
+		if top.id == previous.id {
+			return fmt.Errorf("unmount %s: umount reported success, and it is still mounted", top)
+		}
+		if err := m.unmountTop(limit, top, lazy); err != nil {
+			return fmt.Errorf("unmount %s: %w", top, m.explainUnmount(ctx, limit, top, err))
+		}
+		m.log.Debug("unmounted", "path", top.Path, "device", top.Device, "lazy", lazy)
+		previous = top
+	}
+}
+
+// unmountTop removes one mount. One that is busy is tried again for a while: a scan by udev or a backup ends soon.
+func (m *Mounter) unmountTop(ctx context.Context, top Mount, lazy bool) error {
+	return poll(ctx, m.opts.BusyTimeout, ErrBusy, func() error {
+		last, err := m.isLast(top)
+		if err != nil {
+			return err
+		}
+		if last {
+			err = m.unmountByProgram(ctx, top, lazy)
+		} else {
+			err = unmountDirectly(top, lazy)
+		}
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if now, mounted, readErr := m.At(top.Path); readErr == nil && (!mounted || now.id != top.id) {
+			return nil // somebody else was faster
+		}
+		return err
+	})
+}
+
+func (m *Mounter) isLast(mount Mount) (bool, error) {
+	mounts, err := m.mounts()
+	if err != nil {
+		return false, err
+	}
+	for _, other := range mounts {
+		if other.id != mount.id && other.Major == mount.Major && other.Minor == mount.Minor {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func unmountDirectly(top Mount, lazy bool) error {
+	flags := unix.UMOUNT_NOFOLLOW
+	if lazy {
+		flags |= unix.MNT_DETACH
+	}
+	err := unix.Unmount(top.Path, flags)
+	if errors.Is(err, unix.EBUSY) {
+		return ErrBusy
+	}
+	return os.NewSyscallError("umount2", err)
+}
+
+var saysBusy = regexp.MustCompile(`(?i)\bbusy\b`)
+
+func (m *Mounter) unmountByProgram(ctx context.Context, top Mount, lazy bool) error {
+	args := []string{top.Path}
+	if lazy {
+		args = []string{"-l", top.Path}
+	}
+	out, err := m.run.Run(ctx, "umount", args...)
+	if _, ended := exitCode(err); ended && saysBusy.Match(out) {
+		return ErrBusy
+	}
+	return programError("umount", out, err)
+}
+
+func (m *Mounter) explainUnmount(ctx, limit context.Context, top Mount, err error) error {
+	switch {
+	case errors.Is(err, ErrBusy):
+		if users := m.usersOfPath(ctx, top.Path); users != "" {
+			return fmt.Errorf("%w: %s", err, users)
+		}
+		return fmt.Errorf("%w, by no process that can be seen: perhaps a loop device, a swap file or an export of the kernel", err)
+	case ctx.Err() == nil && limit.Err() != nil:
+		return fmt.Errorf("not done within %s: its device does not answer; the kernel may still be writing to it (%w)",
+			m.opts.UnmountTimeout.Round(time.Millisecond), err)
+	}
+	return err
+}
+
+// RemoveDir removes the directory at path if it is empty. One that does not exist is success; one that is
+// mounted, or has anything in it, is an error and stays as it is.
+func (m *Mounter) RemoveDir(path string) error {
+	top, mounted, err := m.At(path)
+	if err != nil {
+		return err
+	}
+	if mounted {
+		return fmt.Errorf("remove directory %s: still mounted: %s", path, top)
+	}
+	err = unix.Rmdir(path)
+	switch {
+	case err == nil, errors.Is(err, unix.ENOENT):
+		return nil
+	case errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EEXIST):
+		names, _ := entries(path)
+		return fmt.Errorf("remove directory %s: nothing is mounted there, but it has content (%s): %s", path, names, strayContent)
+	}
+	return fmt.Errorf("remove directory %s: %w", path, err)
+}
