@@ -1,0 +1,261 @@
+package datera
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// ACL lists who may log in to a target whose access control mode is deny_all.
+type ACL struct {
+	Initiators      []Reference `json:"initiators"`
+	InitiatorGroups []Reference `json:"initiator_groups"`
+}
+
+// How initiator and target prove who they are.
+const (
+	AuthNone       = "none"
+	AuthCHAP       = "chap"
+	AuthMutualCHAP = "mchap"
+)
+
+// Auth is the CHAP setting of a target. What the host must present is called Target…, what the target
+// presents in return, with mutual CHAP, Initiator…. Passwords have 12 to 16 characters; the array never
+// tells them.
+type Auth struct {
+	Type              string `json:"type"`
+	TargetUserName    string `json:"target_user_name"`
+	TargetPassword    string `json:"-"`
+	InitiatorUserName string `json:"initiator_user_name"`
+	InitiatorPassword string `json:"-"`
+}
+
+// String names type and users, not the passwords.
+func (a Auth) String() string {
+	return fmt.Sprintf("%s %s %s", a.Type, a.TargetUserName, a.InitiatorUserName)
+}
+
+func (a Auth) secrets() []string { return []string{a.TargetPassword, a.InitiatorPassword} }
+
+type authBody struct {
+	Type              string `json:"type"`
+	TargetUserName    string `json:"target_user_name,omitempty"`
+	TargetPassword    string `json:"target_pswd,omitempty"`
+	InitiatorUserName string `json:"initiator_user_name,omitempty"`
+	InitiatorPassword string `json:"initiator_pswd,omitempty"`
+}
+
+func (a Auth) body() (*authBody, error) {
+	switch {
+	case a.Type == AuthNone || a.Type == "":
+		return &authBody{Type: AuthNone}, nil
+	case a.Type != AuthCHAP && a.Type != AuthMutualCHAP:
+		return nil, fmt.Errorf("authentication %q: it must be %s, %s or %s", a.Type, AuthNone, AuthCHAP, AuthMutualCHAP)
+	case a.TargetUserName == "" || a.TargetPassword == "":
+		return nil, errors.New("CHAP needs the user name and the password that the host presents")
+	case a.Type == AuthCHAP:
+		return &authBody{Type: AuthCHAP, TargetUserName: a.TargetUserName, TargetPassword: a.TargetPassword}, nil
+	case a.InitiatorUserName == "" || a.InitiatorPassword == "":
+		return nil, errors.New("mutual CHAP needs the user name and the password that the target presents")
+	}
+	return &authBody{a.Type, a.TargetUserName, a.TargetPassword, a.InitiatorUserName, a.InitiatorPassword}, nil
+}
+
+// SetAuth sets the CHAP setting of a target. It counts for logins from then on.
+func (c *Client) SetAuth(ctx context.Context, storageInstancePath string, a Auth) error {
+	body, err := a.body()
+	if err != nil {
+		return fmt.Errorf("set the authentication of %s: %w", storageInstancePath, err)
+	}
+	_, err = c.do(ctx, request{method: put, at: under(storageInstancePath, "auth"), body: body, secrets: a.secrets()}, nil)
+	return err
+}
+
+// operation changes one element of a list on the array, which leaves the others alone whoever else writes.
+type operation struct {
+	Path string `json:"path"`
+	Op   string `json:"op"` // add or remove
+}
+
+// AddInitiatorGroup lets the members of a group log in to a target. It is no error when they may already.
+func (c *Client) AddInitiatorGroup(ctx context.Context, storageInstancePath, group string) error {
+	err := c.changeACL(ctx, storageInstancePath, group, "add")
+	if IsConflict(err) {
+		return nil
+	}
+	return err
+}
+
+// RemoveInitiatorGroup takes a group from the ACL of a target. It is no error when it is not there, or the
+// target is not.
+func (c *Client) RemoveInitiatorGroup(ctx context.Context, storageInstancePath, group string) error {
+	err := c.changeACL(ctx, storageInstancePath, group, "remove")
+	if IsNotFound(err) {
+		return nil
+	}
+	if isRefusal(err) { // perhaps because it is not there, and this must not be guessed
+		var acl ACL
+		if readErr := c.call(ctx, get, under(storageInstancePath, "acl_policy"), nil, &acl); readErr != nil {
+			return errors.Join(err, readErr)
+		}
+		if !slices.ContainsFunc(acl.InitiatorGroups, func(r Reference) bool { return r.Name == group }) {
+			return nil
+		}
+	}
+	return err
+}
+
+func (c *Client) changeACL(ctx context.Context, storageInstancePath, group, op string) error {
+	item := at("initiator_groups", group)
+	if item.err != nil {
+		return item.err
+	}
+	return c.call(ctx, put, under(storageInstancePath, "acl_policy", "initiator_groups"), operation{item.path, op}, nil)
+}
+
+// InitiatorGroup is a set of initiators that ACLs can name.
+type InitiatorGroup struct {
+	Path    string
+	Name    string
+	Members []string // IQNs
+}
+
+// UnmarshalJSON takes the IQNs from the paths of the members.
+func (g *InitiatorGroup) UnmarshalJSON(b []byte) error {
+	var w struct {
+		Path    string      `json:"path"`
+		Name    string      `json:"name"`
+		Members []Reference `json:"members"`
+	}
+	if err := json.Unmarshal(b, &w); err != nil {
+		return err
+	}
+	*g = InitiatorGroup{Path: w.Path, Name: w.Name, Members: lastElements(w.Members)}
+	return nil
+}
+
+func lastElements(references []Reference) []string {
+	var names []string
+	for _, r := range references {
+		names = append(names, r.last())
+	}
+	return names
+}
+
+// InitiatorGroups reads the groups of these names, in one request. Those that are not there are not in the map.
+func (c *Client) InitiatorGroups(ctx context.Context, names ...string) (map[string]*InitiatorGroup, error) {
+	found := make(map[string]*InitiatorGroup, len(names))
+	if len(names) == 0 {
+		return found, nil
+	}
+	for _, name := range names {
+		if err := checkName(name); err != nil {
+			return nil, fmt.Errorf("find initiator group: %w", err)
+		}
+	}
+	groups, err := list[InitiatorGroup](ctx, c, at("initiator_groups"), named(names...), len(names))
+	if err != nil {
+		return nil, err
+	}
+	for i := range groups {
+		if slices.Contains(names, groups[i].Name) {
+			found[groups[i].Name] = &groups[i]
+		}
+	}
+	return found, nil
+}
+
+// InitiatorGroup reads one group.
+func (c *Client) InitiatorGroup(ctx context.Context, name string) (*InitiatorGroup, error) {
+	return fetch[InitiatorGroup](ctx, c, get, at("initiator_groups", name), nil)
+}
+
+// CreateInitiatorGroup makes a group. When the array has one of this name it returns that as it is.
+func (c *Client) CreateInitiatorGroup(ctx context.Context, name string, iqns ...string) (*InitiatorGroup, error) {
+	body := struct {
+		Name    string   `json:"name"`
+		Members []pathTo `json:"members"`
+	}{name, []pathTo{}}
+	for _, iqn := range iqns {
+		member := at("initiators", iqn)
+		if member.err != nil {
+			return nil, member.err
+		}
+		body.Members = append(body.Members, pathTo{member.path})
+	}
+	if err := checkName(name); err != nil {
+		return nil, fmt.Errorf("create initiator group: %w", err)
+	}
+	g, _, err := create(ctx, c, request{at: at("initiator_groups"), body: body}, func() (*InitiatorGroup, error) {
+		return c.InitiatorGroup(ctx, name)
+	})
+	return g, err
+}
+
+// AddMember adds an initiator to a group and returns the group as it is then. It is no error when the
+// initiator is a member already.
+func (c *Client) AddMember(ctx context.Context, group, iqn string) (*InitiatorGroup, error) {
+	return c.changeMembers(ctx, group, iqn, "add")
+}
+
+// RemoveMember takes an initiator from a group and returns the group as it is then. It is no error when the
+// initiator is no member; a group that is not there is returned with no path and no members.
+func (c *Client) RemoveMember(ctx context.Context, group, iqn string) (*InitiatorGroup, error) {
+	return c.changeMembers(ctx, group, iqn, "remove")
+}
+
+func (c *Client) changeMembers(ctx context.Context, group, iqn, op string) (*InitiatorGroup, error) {
+	member := at("initiators", iqn)
+	if member.err != nil {
+		return nil, member.err
+	}
+	done := func(g *InitiatorGroup) bool { return slices.Contains(g.Members, iqn) == (op == "add") }
+	change := request{method: put, at: at("initiator_groups", group, "members"), body: operation{member.path, op}}
+	body, err := c.do(ctx, change, nil)
+	switch {
+	case err == nil:
+		if g := answeredGroup(body, group); g != nil && done(g) {
+			return g, nil
+		}
+	case isRefusal(err), IsNotFound(err) && op == "remove": // perhaps because it is so already
+	default:
+		return nil, err
+	}
+	g, readErr := c.InitiatorGroup(ctx, group)
+	switch {
+	case IsNotFound(readErr) && op == "remove":
+		return &InitiatorGroup{Name: group}, nil
+	case readErr != nil:
+		return nil, errors.Join(err, readErr)
+	case err != nil && !done(g):
+		return nil, err
+	}
+	return g, nil
+}
+
+// answeredGroup reads the answer to a change of members: the group, or the list of its members. Which of
+// them an array sends is not documented; nil for anything else.
+func answeredGroup(body []byte, name string) *InitiatorGroup {
+	var data json.RawMessage
+	if decode(body, &data) != nil {
+		return nil
+	}
+	var w struct {
+		Members []Reference `json:"members"`
+	}
+	if json.Unmarshal(data, &w.Members) != nil && (json.Unmarshal(data, &w) != nil || w.Members == nil) {
+		return nil
+	}
+	return &InitiatorGroup{Path: "/initiator_groups/" + name, Name: name, Members: lastElements(w.Members)}
+}
+
+// DeleteInitiatorGroup deletes a group. It is no error when it is not there.
+func (c *Client) DeleteInitiatorGroup(ctx context.Context, name string) error {
+	err := c.call(ctx, remove, at("initiator_groups", name), nil, nil)
+	if IsNotFound(err) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,264 @@
+// Package datera is a client of the REST API of a Datera-style storage cluster ("the array"), versions 2.1
+// to 2.3: app instances with their targets and volumes, access control, and initiators.
+//
+// A Client logs in when it must, keeps the session key, shares it with other processes through a file, and
+// repeats what can be repeated safely. Every method blocks until the array answered or ctx is done.
+package datera
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-resty/resty/v2"
+)
+
+// Config says which array to talk to, and as whom.
+type Config struct {
+	Address      string       // host[:port] of the management address, IPv6 in brackets; port 7718 (https) or 7717 (http) by default
+	Scheme       string       // "https" (default) or "http"
+	CAFile       string       // PEM file with the authority that signed the array's certificate; empty: the system's
+	Username     string       //
+	Password     string       `json:"-"`
+	RemoteServer string       // name of the LDAP server that knows the user; empty: the array itself does
+	Tenant       string       // "/root" by default; "x" is "/root/x"
+	APIVersion   string       // "2.1", "2.2" (default) or "2.3", also with a leading v
+	TokenDir     string       // where session keys are kept across processes; empty: nowhere
+	Driver       string       // names the caller to the array (header Datera-Driver)
+	Logger       *slog.Logger // nil: no log
+}
+
+// String names the array and the user, not the password.
+func (c Config) String() string {
+	return fmt.Sprintf("%s as %s in tenant %s", c.Address, c.Username, c.Tenant)
+}
+
+// Client speaks to one array in one tenant. It is safe for concurrent use.
+type Client struct {
+	*connection
+	tenant string
+}
+
+// connection is what the clients of all tenants share.
+type connection struct {
+	config   Config
+	server   string // scheme://host:port
+	minor    int    // of the API version 2.minor
+	http     *resty.Client
+	session  session
+	requests atomic.Int64
+	log      *slog.Logger
+}
+
+// New checks the configuration. It makes no request and touches no file but CAFile.
+func New(config Config) (*Client, error) {
+	var err error
+	c := &connection{config: config, log: config.Logger}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	if config.Username == "" || config.Password == "" {
+		return nil, errors.New("user name and password of the array are needed")
+	}
+	if strings.ContainsFunc(config.Driver, forbiddenInHeader) {
+		return nil, fmt.Errorf("%q cannot be sent as the name of the driver", config.Driver)
+	}
+	if c.server, err = serverURL(config.Scheme, config.Address); err != nil {
+		return nil, err
+	}
+	if c.minor, err = minorVersion(config.APIVersion); err != nil {
+		return nil, err
+	}
+	if c.http, err = newHTTP(config.CAFile, &c.requests); err != nil {
+		return nil, err
+	}
+	c.session.init(config, c.server, c.log)
+	client := &Client{connection: c, tenant: tenantPath(config.Tenant)}
+	return client, client.checkTenant()
+}
+
+// InTenant returns a client of another tenant: "/root/x", or "x" for short; an empty path keeps this
+// tenant. It shares the session, the connections and the counter.
+func (c *Client) InTenant(path string) *Client {
+	if path == "" {
+		return c
+	}
+	return &Client{connection: c.connection, tenant: tenantPath(path)}
+}
+
+// Tenant is the path of the client's tenant, "/root" or "/root/x".
+func (c *Client) Tenant() string { return c.tenant }
+
+// Requests counts the HTTP requests made so far, logins and repetitions included.
+func (c *Client) Requests() int64 { return c.requests.Load() }
+
+// Server is the array's scheme://host:port, for messages.
+func (c *Client) Server() string { return c.server }
+
+func serverURL(scheme, address string) (string, error) {
+	ports := map[string]string{"https": "7718", "http": "7717"}
+	if scheme == "" {
+		scheme = "https"
+	}
+	port, known := ports[scheme]
+	if !known {
+		return "", fmt.Errorf("scheme %q of the array: it must be https or http", scheme)
+	}
+	bad := func(why string) (string, error) {
+		return "", fmt.Errorf("address %q of the array: %s", address, why)
+	}
+	if strings.Contains(address, "://") {
+		return bad("give host or host:port; the scheme is a setting of its own")
+	}
+	if ip, err := netip.ParseAddr(address); err == nil && ip.Is6() {
+		return bad("write an IPv6 address in brackets: [" + address + "]")
+	}
+	u, err := url.Parse("//" + address)
+	if err != nil || u.Hostname() == "" || strings.ContainsAny(address, "/?#@") {
+		return bad("give host or host:port, IPv6 in brackets")
+	}
+	if p := u.Port(); p != "" {
+		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
+			return bad("the port must be 1 to 65535")
+		}
+		port = p
+	}
+	return (&url.URL{Scheme: scheme, Host: net.JoinHostPort(u.Hostname(), port)}).String(), nil
+}
+
+func forbiddenInHeader(r rune) bool { return r < ' ' || r > '~' }
+
+func tenantPath(tenant string) string {
+	switch tenant = strings.Trim(tenant, "/"); {
+	case tenant == "":
+		return "/root"
+	case tenant == "root" || strings.HasPrefix(tenant, "root/"):
+		return "/" + tenant
+	default:
+		return "/root/" + tenant
+	}
+}
+
+func (c *Client) checkTenant() error {
+	if ok, _ := regexp.MatchString(`^/root(/[A-Za-z_][A-Za-z0-9_.-]{0,63})*$`, c.tenant); !ok {
+		return fmt.Errorf("%q is not the path of a tenant: expected /root or /root/name", c.tenant)
+	}
+	return nil
+}
+
+// minorVersion reads "2.2" or "v2.2". What differs: 2.1 knows no force on initiators, no template_override
+// and no placement_policy (schema of the v2.1 product; cinder-driver, datera_api21.py and datera_api22.py).
+func minorVersion(version string) (int, error) {
+	switch strings.TrimPrefix(version, "v") {
+	case "2.1":
+		return 1, nil
+	case "2.2", "":
+		return 2, nil
+	case "2.3":
+		return 3, nil
+	}
+	return 0, fmt.Errorf("API version %q of the array: this client speaks 2.1, 2.2 and 2.3", version)
+}
+
+const (
+	get    = http.MethodGet
+	put    = http.MethodPut
+	post   = http.MethodPost
+	remove = http.MethodDelete
+)
+
+// request is one call of the API.
+type request struct {
+	method  string
+	at      place
+	query   url.Values
+	body    any
+	secrets []string // in the body: never to appear in an error
+	tenant  string
+	key     string // of the session
+}
+
+// patience bounds a call whose ctx has no deadline; the vendor's clients wait as long.
+const patience = 300 * time.Second
+
+// do makes a call within a session and decodes the data of the answer into out, unless that is nil.
+// It returns the whole body too. A key that the array no longer takes is renewed once.
+func (c *Client) do(ctx context.Context, r request, out any) ([]byte, error) {
+	if err := errors.Join(c.checkTenant(), r.at.err); err != nil {
+		return nil, err
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, patience)
+		defer cancel()
+	}
+	r.tenant = c.tenant
+	// Another process may have renewed the key and lost it again before we used it: hence more than once.
+	for renewals, stale := 0, ""; ; renewals++ {
+		key, fresh, err := c.session.get(ctx, stale, c.login)
+		if err != nil {
+			return nil, err
+		}
+		r.key = key
+		a, err := c.send(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		if a.status == http.StatusUnauthorized && !fresh && renewals < 2 {
+			stale = key
+			continue
+		}
+		return a.body, c.read(r, a, out)
+	}
+}
+
+// call is do for those who need the data only.
+func (c *Client) call(ctx context.Context, method string, at place, body, out any) error {
+	_, err := c.do(ctx, request{method: method, at: at, body: body}, out)
+	return err
+}
+
+// fetch is call for those who want one entity.
+func fetch[T any](ctx context.Context, c *Client, method string, at place, body any) (*T, error) {
+	entity := new(T)
+	if err := c.call(ctx, method, at, body, entity); err != nil {
+		return nil, err
+	}
+	return entity, nil
+}
+
+// create makes a POST and falls back to reading what is there: when the array says that the name is taken,
+// and when the answer was lost, which leaves open whether the request was carried out. What is lost and not
+// there is asked for once more.
+func create[T any](ctx context.Context, c *Client, r request, read func() (*T, error)) (entity *T, created bool, err error) {
+	r.method = post
+	for attempt := 1; ; attempt++ {
+		entity = new(T)
+		_, err = c.do(ctx, r, entity)
+		lost := errors.Is(err, errLost)
+		if err == nil {
+			return entity, true, nil
+		}
+		if !lost && !errors.Is(err, ErrConflict) {
+			return nil, false, err
+		}
+		there, readErr := read()
+		switch {
+		case readErr == nil:
+			return there, false, nil
+		case lost && attempt == 1 && errors.Is(readErr, ErrNotFound):
+		default:
+			return nil, false, fmt.Errorf("%w; then %w", err, readErr)
+		}
+	}
+}

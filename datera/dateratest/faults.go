@@ -1,0 +1,302 @@
+package dateratest
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// The faults, by name, with what their value means.
+const (
+	// Unavailable answers 503 with nothing but a message. Value: a count, a duration, or nothing.
+	Unavailable = "unavailable"
+	// Refuse closes the listener, so that connections are refused. Value: for how long.
+	// With a method, path or count it begins at a matching request, else at once.
+	Refuse = "refuse"
+	// Slow lets each answer wait. Value: for how long.
+	Slow = "slow"
+	// Cut ends the connection in the middle of the answer. Value: bytes of the body that still come.
+	Cut = "cut"
+	// Expire makes all keys expire at a matching request; at one only, unless a count is given.
+	Expire = "expire"
+	// OpState makes things that are started by a matching request available late, or not at all.
+	// Value: a duration, "never" or "failed".
+	OpState = "op-state"
+	// AccessLate hides the target's addresses after it went online. Value: for how long.
+	AccessLate = "access-late"
+	// LoseAnswer does the work and closes the connection without an answer. Value: a count, 1 by default.
+	LoseAnswer = "lose-answer"
+	// PortalDown takes a portal away from the data path. Value: its IP address.
+	PortalDown = "portal-down"
+	// Capacity adds to the capacity_in_use of every volume. Value: GiB.
+	Capacity = "capacity"
+)
+
+const (
+	outcomeNever  = "never"
+	outcomeFailed = "failed"
+)
+
+// Fault is one way of misbehaving. It stays until it was used up, its time is over or it is removed.
+type Fault struct {
+	Name   string `json:"name"`
+	Value  string `json:"value,omitempty"`
+	Method string `json:"method,omitempty"` // regular expression for the whole method; empty matches all
+	Path   string `json:"path,omitempty"`   // regular expression for the path without the version; empty matches all
+	Count  int    `json:"count,omitempty"`  // matching requests that it acts on; 0 is all
+	For    string `json:"for,omitempty"`    // a duration, how long it acts from now on; empty is for ever
+}
+
+// effects is what all faults together do to one request.
+type effects struct {
+	unavailable bool
+	refuseFor   time.Duration
+	slow        time.Duration
+	cut         bool
+	cutAfter    int
+	expireKeys  bool
+	opStateLate time.Duration
+	outcome     string
+	accessLate  time.Duration
+	loseAnswer  bool
+	capacity    int
+}
+
+// activeFault is a fault, understood.
+type activeFault struct {
+	Fault
+	method, path *regexp.Regexp
+	until        time.Time
+	limited      bool
+	act          func(*effects) // nil for what does not act on requests
+	portal       netip.Addr
+	refuse       time.Duration
+}
+
+type faultTable struct {
+	mu   sync.Mutex
+	list []*activeFault
+}
+
+// ParseFault reads a fault as the command line has it: name=value[,method=M][,path=P][,count=N][,for=D].
+func ParseFault(text string) (Fault, error) {
+	var f Fault
+	for i, part := range strings.Split(text, ",") {
+		key, value, _ := strings.Cut(part, "=")
+		switch {
+		case i == 0:
+			f.Name, f.Value = key, value
+		case key == "method":
+			f.Method = value
+		case key == "path":
+			f.Path = value
+		case key == "for":
+			f.For = value
+		case key == "count":
+			n, err := strconv.Atoi(value)
+			if err != nil {
+				return f, fmt.Errorf("fault %q: count %q is not a number", text, value)
+			}
+			f.Count = n
+		default:
+			return f, fmt.Errorf("fault %q: %q is none of method, path, count, for", text, key)
+		}
+	}
+	_, err := f.understand(time.Time{})
+	return f, err
+}
+
+// understand checks a fault and makes it ready to act.
+func (f Fault) understand(now time.Time) (*activeFault, error) {
+	a := &activeFault{Fault: f}
+	if err := a.readValue(); err != nil {
+		return nil, fmt.Errorf("fault %s=%s: %w", f.Name, f.Value, err)
+	}
+	var err error
+	if a.method, err = regexp.Compile("^(?:" + f.Method + ")$"); err != nil {
+		return nil, fmt.Errorf("fault %s: method: %w", f.Name, err)
+	}
+	if a.path, err = regexp.Compile(f.Path); err != nil {
+		return nil, fmt.Errorf("fault %s: path: %w", f.Name, err)
+	}
+	if f.Method == "" {
+		a.method = regexp.MustCompile("")
+	}
+	if a.For != "" {
+		d, err := time.ParseDuration(a.For)
+		if err != nil {
+			return nil, fmt.Errorf("fault %s: for: %w", f.Name, err)
+		}
+		a.until = now.Add(d)
+	}
+	if a.Count < 0 {
+		return nil, fmt.Errorf("fault %s: count %d is negative", f.Name, a.Count)
+	}
+	a.limited = a.Count > 0
+	return a, nil
+}
+
+// readValue gives the value its meaning.
+func (a *activeFault) readValue() (err error) {
+	var d time.Duration
+	var n int
+	switch a.Name {
+	case Unavailable:
+		a.act = func(e *effects) { e.unavailable = true }
+		if _, isTime := time.ParseDuration(a.Value); isTime == nil && a.Value != "0" {
+			a.For = a.Value
+		} else if a.Value != "" {
+			a.Count, err = strconv.Atoi(a.Value)
+		}
+	case Refuse:
+		a.refuse, err = time.ParseDuration(a.Value)
+		a.act = func(e *effects) { e.refuseFor = a.refuse }
+	case Slow:
+		d, err = time.ParseDuration(a.Value)
+		a.act = func(e *effects) { e.slow += d }
+	case Cut:
+		n, err = strconv.Atoi(a.Value)
+		a.act = func(e *effects) { e.cut, e.cutAfter = true, n }
+	case Expire:
+		a.Count = max(a.Count, 1)
+		a.act = func(e *effects) { e.expireKeys = true }
+	case OpState:
+		a.act = func(e *effects) { e.opStateLate, e.outcome = d, a.Value }
+		if a.Value != outcomeNever && a.Value != outcomeFailed {
+			d, err = time.ParseDuration(a.Value)
+			a.act = func(e *effects) { e.opStateLate = d }
+		}
+	case AccessLate:
+		d, err = time.ParseDuration(a.Value)
+		a.act = func(e *effects) { e.accessLate = d }
+	case LoseAnswer:
+		if a.Value != "" {
+			a.Count, err = strconv.Atoi(a.Value)
+		}
+		a.Count = max(a.Count, 1)
+		a.act = func(e *effects) { e.loseAnswer = true }
+	case PortalDown:
+		a.portal, err = netip.ParseAddr(a.Value)
+	case Capacity:
+		n, err = strconv.Atoi(a.Value)
+		a.act = func(e *effects) { e.capacity += n }
+	default:
+		return fmt.Errorf("unknown; known are %s, %s, %s, %s, %s, %s, %s, %s, %s and %s", Unavailable, Refuse, Slow, Cut, Expire,
+			OpState, AccessLate, LoseAnswer, PortalDown, Capacity)
+	}
+	return err
+}
+
+// hit tells what the faults do to a request, and uses up those that are counted.
+func (t *faultTable) hit(method, path string, now time.Time) effects {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var e effects
+	t.dropSpent(now)
+	for _, f := range t.list {
+		if f.act != nil && f.method.MatchString(method) && f.path.MatchString(path) {
+			f.act(&e)
+			f.Count--
+		}
+	}
+	t.dropSpent(now)
+	return e
+}
+
+func (t *faultTable) dropSpent(now time.Time) {
+	var kept []*activeFault
+	for _, f := range t.list {
+		over := !f.until.IsZero() && !now.Before(f.until)
+		if !over && (!f.limited || f.Count > 0) {
+			kept = append(kept, f)
+		}
+	}
+	t.list = kept
+}
+
+// portalDown tells whether a fault keeps a portal away.
+func (t *faultTable) portalDown(a netip.Addr, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.dropSpent(now)
+	for _, f := range t.list {
+		if f.portal == a {
+			return true
+		}
+	}
+	return false
+}
+
+// delay waits as long as the slow faults say; false if the client went away.
+func (e effects) delay(ctx context.Context) bool {
+	if e.slow == 0 {
+		return true
+	}
+	timer := time.NewTimer(e.slow)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// SetFault makes the cluster misbehave. A fault with the same name, method and path is replaced.
+func (s *Server) SetFault(f Fault) error {
+	a, err := f.understand(s.now())
+	if err != nil {
+		return err
+	}
+	if a.Name == Refuse && a.Method == "" && a.Path == "" && a.Count == 0 {
+		s.refuseConnections(a.refuse)
+		return nil
+	}
+	s.faults.mu.Lock()
+	var kept []*activeFault
+	for _, other := range s.faults.list {
+		if other.Name != a.Name || other.Method != a.Method || other.Path != a.Path || other.portal != a.portal {
+			kept = append(kept, other)
+		}
+	}
+	s.faults.list = append(kept, a)
+	s.faults.mu.Unlock()
+	s.faultsChanged(a.until)
+	return nil
+}
+
+// ClearFaults removes the faults of these names, or all of them.
+func (s *Server) ClearFaults(names ...string) {
+	s.faults.mu.Lock()
+	var kept []*activeFault
+	for _, f := range s.faults.list {
+		if len(names) > 0 && !slices.Contains(names, f.Name) {
+			kept = append(kept, f)
+		}
+	}
+	s.faults.list = kept
+	s.faults.mu.Unlock()
+	s.faultsChanged(time.Time{})
+}
+
+// Faults are those that still act, with the counts that are left.
+func (s *Server) Faults() []Fault {
+	s.faults.mu.Lock()
+	defer s.faults.mu.Unlock()
+	s.faults.dropSpent(s.now())
+	list := []Fault{}
+	for _, f := range s.faults.list {
+		left := f.Fault
+		if !f.limited {
+			left.Count = 0
+		}
+		list = append(list, left)
+	}
+	return list
+}

@@ -1,0 +1,122 @@
+package datera
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Initiator is a host as the array knows it.
+type Initiator struct {
+	Path   string `json:"path"`
+	ID     string `json:"id"` // the IQN
+	Name   string `json:"name"`
+	Tenant string `json:"tenant"` // where it is registered: the client's tenant, or a parent that it is inherited from
+}
+
+// UnmarshalJSON takes the IQN from the path when the array gives no id.
+func (i *Initiator) UnmarshalJSON(b []byte) error {
+	type plain Initiator
+	if err := json.Unmarshal(b, (*plain)(i)); err != nil {
+		return err
+	}
+	if i.ID == "" {
+		i.ID = Reference{Path: i.Path}.last()
+	}
+	return nil
+}
+
+// InitiatorNameError is an initiator that is registered under another name than the one asked for.
+type InitiatorNameError struct {
+	IQN, Tenant string
+	Have, Want  string
+}
+
+func (e *InitiatorNameError) Error() string {
+	return fmt.Sprintf("initiator %s is registered in tenant %s of the array as %q, not as %q: two hosts have the same IQN, or rename it on the array",
+		e.IQN, e.Tenant, e.Have, e.Want)
+}
+
+// Initiator reads the initiator with this IQN, of the tenant or inherited from a parent.
+func (c *Client) Initiator(ctx context.Context, iqn string) (*Initiator, error) {
+	return fetch[Initiator](ctx, c, get, at("initiators", iqn), nil)
+}
+
+// InitiatorByName finds an initiator by its name; errors.Is(err, ErrNotFound) when there is none. The
+// tenant's own come before those inherited from a parent.
+func (c *Client) InitiatorByName(ctx context.Context, name string) (*Initiator, error) {
+	if err := checkInitiatorName(name); err != nil {
+		return nil, err
+	}
+	found, err := list[Initiator](ctx, c, at("initiators"), named(name), 0)
+	if err != nil {
+		return nil, err
+	}
+	found = slices.DeleteFunc(found, func(i Initiator) bool { return i.Name != name })
+	inherited := func(i Initiator) bool { return i.Tenant != c.tenant }
+	if own := slices.DeleteFunc(slices.Clone(found), inherited); len(own) > 0 {
+		found = own
+	}
+	switch len(found) {
+	case 0:
+		return nil, fmt.Errorf("initiator named %q in tenant %s of %s: %w", name, c.tenant, c.server, ErrNotFound)
+	case 1:
+		return &found[0], nil
+	}
+	return nil, fmt.Errorf("initiators %s and %s of %s are both named %q: rename or delete one on the array", found[0].ID, found[1].ID, c.server, name)
+}
+
+// RegisterInitiator makes an IQN known under a name. It is no error when it is already, in the tenant or
+// in a parent; when it has another name, the error is an *InitiatorNameError.
+func (c *Client) RegisterInitiator(ctx context.Context, iqn, name string) (*Initiator, error) {
+	if err := checkInitiatorName(name); err != nil {
+		return nil, err
+	}
+	read := func() (*Initiator, error) { return c.Initiator(ctx, iqn) }
+	if err := at("initiators", iqn).err; err != nil {
+		return nil, err
+	}
+	body := map[string]any{"id": iqn, "name": name}
+	i, created, err := create(ctx, c, request{at: at("initiators"), body: body}, read)
+	if isInherited(err) {
+		i, err = read()
+		if err == nil && i.Name != name && c.minor >= 2 { // 2.1 knows no force
+			body["force"] = true
+			i, created, err = create(ctx, c, request{at: at("initiators"), body: body}, read)
+		}
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case !created && i.Name != name:
+		return nil, &InitiatorNameError{IQN: iqn, Tenant: i.Tenant, Have: i.Name, Want: name}
+	}
+	return i, nil
+}
+
+// isInherited recognises the warning that a parent tenant has the initiator already (dbmp, src/dbmp/mount.py).
+func isInherited(err error) bool {
+	var e *APIError
+	return errors.As(err, &e) && e.Status == http.StatusBadRequest && strings.Contains(e.Error(), "override this warning")
+}
+
+// checkInitiatorName knows the array's rule for names of initiators (schema of the v2.1 product).
+func checkInitiatorName(name string) error {
+	if ok, _ := regexp.MatchString(`^[A-Za-z_][A-Za-z0-9_. -]{2,127}$`, name); !ok {
+		return fmt.Errorf("the array cannot have an initiator named %q: it takes 3 to 128 of letters, digits, _, -, . and space, the first a letter or _", printable(name, 150))
+	}
+	return nil
+}
+
+// RenameInitiator gives a registered IQN another name.
+func (c *Client) RenameInitiator(ctx context.Context, iqn, name string) (*Initiator, error) {
+	if err := checkInitiatorName(name); err != nil {
+		return nil, err
+	}
+	return fetch[Initiator](ctx, c, put, at("initiators", iqn), map[string]string{"name": name})
+}

@@ -1,0 +1,270 @@
+package datera
+
+import (
+	"context"
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// What goes over the wire, compared with testdata/requests.json: the array refuses every field that it does not know.
+func TestRequests(t *testing.T) {
+	t.Parallel()
+	full := AppInstanceRequest{
+		Name: "shop_db1", Descr: "data of a shop", CreateMode: "docker", AccessControlMode: "deny_all",
+		SizeGiB: 16, ReplicaCount: 3, PlacementMode: "hybrid", PlacementPolicy: "default", IPPool: "default",
+		Auth:              Auth{Type: AuthMutualCHAP, TargetUserName: "host", TargetPassword: "host-password", InitiatorUserName: "array", InitiatorPassword: "array-password"},
+		PerformancePolicy: PerformancePolicy{TotalIOPSMax: 1000, TotalBandwidthMax: 10240},
+	}
+	with := func(change func(*AppInstanceRequest)) AppInstanceRequest {
+		r := AppInstanceRequest{Name: "shop_db1", CreateMode: "docker", AccessControlMode: "deny_all"}
+		change(&r)
+		return r
+	}
+	create := func(r AppInstanceRequest) func(context.Context, *Client) error {
+		return func(ctx context.Context, c *Client) error {
+			_, _, err := c.CreateAppInstance(ctx, r)
+			return err
+		}
+	}
+	requests := make(map[string][]call)
+	for _, test := range []struct {
+		name    string
+		version string
+		do      func(context.Context, *Client) error
+	}{
+		{"create", "", create(full)},
+		{"create-plain", "2.1", create(with(func(r *AppInstanceRequest) { r.SizeGiB = 1 }))},
+		{"create-template", "", create(with(func(r *AppInstanceRequest) { r.Template = "basic" }))},
+		{"create-template-size", "v2.2", create(with(func(r *AppInstanceRequest) { r.Template, r.SizeGiB = "basic", 32 }))},
+		{"create-clone-volume", "", create(with(func(r *AppInstanceRequest) { r.CloneVolume = volPath }))},
+		{"create-clone-snapshot", "", create(with(func(r *AppInstanceRequest) { r.CloneSnapshot = volPath + "/snapshots/1446076293.118600738" }))},
+		{"read-app-instance", "", func(ctx context.Context, c *Client) error { _, err := c.AppInstance(ctx, "shop_db1"); return err }},
+		{"online", "", func(ctx context.Context, c *Client) error {
+			_, err := c.SetAdminState(ctx, "shop_db1", AdminOnline, false)
+			return err
+		}},
+		{"delete-app-instance", "", func(ctx context.Context, c *Client) error { return c.DeleteAppInstance(ctx, "shop_db1") }},
+		{"resize", "", func(ctx context.Context, c *Client) error { _, err := c.ResizeVolume(ctx, volPath, 32); return err }},
+		{"performance-policy", "", func(ctx context.Context, c *Client) error {
+			return c.SetPerformancePolicy(ctx, volPath, full.PerformancePolicy)
+		}},
+		{"auth-none", "", func(ctx context.Context, c *Client) error { return c.SetAuth(ctx, siPath, Auth{}) }},
+		{"auth-chap", "", func(ctx context.Context, c *Client) error {
+			return c.SetAuth(ctx, siPath, Auth{Type: AuthCHAP, TargetUserName: "host", TargetPassword: "host-password"})
+		}},
+		{"auth-mutual", "", func(ctx context.Context, c *Client) error { return c.SetAuth(ctx, siPath, full.Auth) }},
+		{"read-metadata", "", func(ctx context.Context, c *Client) error { _, err := c.Metadata(ctx, "shop_db1"); return err }},
+		{"set-metadata", "", func(ctx context.Context, c *Client) error {
+			return c.SetMetadata(ctx, "shop_db1", map[string]string{"formatted": "true"})
+		}},
+		{"add-group", "", func(ctx context.Context, c *Client) error { return c.AddInitiatorGroup(ctx, siPath, "shop_db1") }},
+		{"remove-group", "", func(ctx context.Context, c *Client) error { return c.RemoveInitiatorGroup(ctx, siPath, "shop_db1") }},
+		{"register-initiator", "", func(ctx context.Context, c *Client) error {
+			_, err := c.RegisterInitiator(ctx, iqn, "node 1")
+			return err
+		}},
+		{"rename-initiator", "", func(ctx context.Context, c *Client) error {
+			_, err := c.RenameInitiator(ctx, iqn, "node 1")
+			return err
+		}},
+		{"read-initiator", "", func(ctx context.Context, c *Client) error { _, err := c.Initiator(ctx, iqn); return err }},
+		{"create-group", "", func(ctx context.Context, c *Client) error {
+			_, err := c.CreateInitiatorGroup(ctx, "shop_db1", iqn)
+			return err
+		}},
+		{"create-group-empty", "", func(ctx context.Context, c *Client) error {
+			_, err := c.CreateInitiatorGroup(ctx, "shop_db1")
+			return err
+		}},
+		{"add-member", "", func(ctx context.Context, c *Client) error { _, err := c.AddMember(ctx, "shop_db1", iqn); return err }},
+		{"remove-member", "", func(ctx context.Context, c *Client) error { _, err := c.RemoveMember(ctx, "shop_db1", iqn); return err }},
+		{"delete-group", "", func(ctx context.Context, c *Client) error { return c.DeleteInitiatorGroup(ctx, "shop_db1") }},
+		{"system", "", func(ctx context.Context, c *Client) error { _, err := c.System(ctx); return err }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := newArray(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == post {
+					w.WriteHeader(201) // any 2xx is success
+				}
+				data(w, map[string]any{"name": "shop_db1"})
+			})
+			config := a.config()
+			config.APIVersion = test.version
+			require.NoError(t, test.do(within(t, 5e9), connect(t, config)))
+			requests[test.name] = a.recorded()
+		})
+	}
+	golden(t, "requests", requests)
+}
+
+func TestRequestsAreListedByFilter(t *testing.T) {
+	t.Parallel()
+	a := newArray(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v2.2/initiators" {
+			data(w, []map[string]any{{"id": iqn, "name": "node 1"}, {"id": "iqn.2020-01.org.other:1", "name": "node 10"}})
+			return
+		}
+		// A server may match more than it was asked for.
+		data(w, []map[string]any{
+			{"name": "db.1", "path": "/initiator_groups/db.1", "members": []any{map[string]any{"path": "/initiators/" + iqn, "name": "node 1"}, "/initiators/iqn.2020-01.org.other:1"}},
+			{"name": "dbx1", "members": nil},
+		})
+	})
+	c := a.client(t)
+	ctx := within(t, 5e9)
+
+	groups, err := c.InitiatorGroups(ctx, "db.1", "db-2")
+	require.NoError(t, err)
+	require.Equal(t, map[string]*InitiatorGroup{"db.1": {Path: "/initiator_groups/db.1", Name: "db.1", Members: []string{iqn, "iqn.2020-01.org.other:1"}}}, groups)
+	require.EqualValues(t, 2, c.Requests(), "one login and one list")
+
+	initiator, err := c.InitiatorByName(ctx, "node 1")
+	require.NoError(t, err)
+	require.Equal(t, iqn, initiator.ID)
+
+	groups, err = c.InitiatorGroups(ctx)
+	require.NoError(t, err)
+	require.Empty(t, groups)
+	golden(t, "list", a.recorded())
+}
+
+func TestHeaders(t *testing.T) {
+	t.Parallel()
+	a := newArray(t, always(map[string]any{}))
+	config := a.config()
+	config.Driver, config.Tenant, config.RemoteServer = "driver 1.0", "shop", "ldap1"
+	c := connect(t, config)
+	_, err := c.AppInstance(within(t, 5e9), "shop_db1")
+	require.NoError(t, err)
+	_, err = c.InTenant("/root/other").AppInstance(within(t, 5e9), "shop_db1")
+	require.NoError(t, err)
+
+	require.Len(t, a.calls, 3)
+	login, first, second := a.calls[0], a.calls[1], a.calls[2]
+	require.JSONEq(t, `{"name":"admin","password":"`+password+`","remote_server":"ldap1"}`, string(login.Body))
+	require.Empty(t, login.header.Values("Auth-Token"))
+	require.Empty(t, login.header.Values("tenant"))
+	require.Equal(t, "application/json", login.header.Get("Content-Type"))
+	require.Equal(t, "driver 1.0", login.header.Get("Datera-Driver"))
+	require.Equal(t, "/root/shop", first.header.Get("tenant"))
+	require.Equal(t, "/root/other", second.header.Get("tenant"))
+	require.Equal(t, a.key, second.header.Get("Auth-Token"))
+	require.Empty(t, first.Body, "a GET has no body")
+	require.EqualValues(t, 3, c.Requests())
+	require.EqualValues(t, 3, c.InTenant("other").Requests(), "one counter for all tenants")
+}
+
+// What cannot be a name never reaches the array.
+func TestRequestsRefusedBeforehand(t *testing.T) {
+	t.Parallel()
+	a := newArray(t, always(nil))
+	c := a.client(t)
+	ctx := within(t, 5e9)
+	for name, do := range map[string]func() error{
+		"slash":              func() error { _, err := c.AppInstance(ctx, "a/b"); return err },
+		"dots":               func() error { _, err := c.AppInstance(ctx, ".."); return err },
+		"dots inside":        func() error { return c.DeleteInitiatorGroup(ctx, "a..b") },
+		"empty":              func() error { return c.DeleteAppInstance(ctx, "") },
+		"query":              func() error { return c.DeleteAppInstance(ctx, "a?force=true") },
+		"escape":             func() error { return c.DeleteAppInstance(ctx, "a%2fb") },
+		"line break":         func() error { _, err := c.Metadata(ctx, "a\nb"); return err },
+		"relative path":      func() error { _, err := c.ResizeVolume(ctx, "app_instances/x", 3); return err },
+		"path with dots":     func() error { _, err := c.ResizeVolume(ctx, "/app_instances/../x", 3); return err },
+		"empty path":         func() error { return c.AddInitiatorGroup(ctx, "", "group") },
+		"group of ACL":       func() error { return c.AddInitiatorGroup(ctx, siPath, "a/b") },
+		"member":             func() error { _, err := c.AddMember(ctx, "group", "iqn/../x"); return err },
+		"members of new":     func() error { _, err := c.CreateInitiatorGroup(ctx, "group", "a/b"); return err },
+		"new group":          func() error { _, err := c.CreateInitiatorGroup(ctx, "1group"); return err },
+		"group filter":       func() error { _, err := c.InitiatorGroups(ctx, "a)|(b"); return err },
+		"initiator filter":   func() error { _, err := c.InitiatorByName(ctx, "a,b"); return err },
+		"initiator":          func() error { _, err := c.RegisterInitiator(ctx, "iqn/x", "node1"); return err },
+		"initiator's name":   func() error { _, err := c.RegisterInitiator(ctx, iqn, "1"); return err },
+		"initiator's rename": func() error { _, err := c.RenameInitiator(ctx, iqn, "a/b"); return err },
+		"tenant":             func() error { _, err := c.InTenant("x y\n").AppInstance(ctx, "shop_db1"); return err },
+		"auth type":          func() error { return c.SetAuth(ctx, siPath, Auth{Type: "kerberos"}) },
+		"CHAP password":      func() error { return c.SetAuth(ctx, siPath, Auth{Type: AuthCHAP, TargetUserName: "host"}) },
+		"mutual CHAP": func() error {
+			return c.SetAuth(ctx, siPath, Auth{Type: AuthMutualCHAP, TargetUserName: "host", TargetPassword: "x"})
+		},
+	} {
+		require.Error(t, do(), name)
+	}
+	require.Zero(t, c.Requests())
+}
+
+func TestCreateAppInstanceRefusedBeforehand(t *testing.T) {
+	t.Parallel()
+	config := newArray(t, always(nil)).config()
+	config.APIVersion = "2.1"
+	c := connect(t, config)
+	for name, test := range map[string]struct {
+		request AppInstanceRequest
+		why     string
+	}{
+		"name":             {AppInstanceRequest{Name: "a b", SizeGiB: 1}, "letters, digits"},
+		"size":             {AppInstanceRequest{Name: "shop_db1"}, "0 GiB"},
+		"two sources":      {AppInstanceRequest{Name: "shop_db1", Template: "basic", CloneVolume: volPath}, "not several"},
+		"two clones":       {AppInstanceRequest{Name: "shop_db1", CloneVolume: volPath, CloneSnapshot: volPath}, "not several"},
+		"source":           {AppInstanceRequest{Name: "shop_db1", CloneVolume: "shop_db2"}, "slash"},
+		"snapshot":         {AppInstanceRequest{Name: "shop_db1", CloneSnapshot: "/a/../b"}, "not a name"},
+		"template":         {AppInstanceRequest{Name: "shop_db1", Template: "a/b"}, "not a name"},
+		"pool":             {AppInstanceRequest{Name: "shop_db1", SizeGiB: 1, IPPool: "a/b"}, "not a name"},
+		"auth":             {AppInstanceRequest{Name: "shop_db1", SizeGiB: 1, Auth: Auth{Type: AuthCHAP}}, "CHAP needs"},
+		"2.1 and policy":   {AppInstanceRequest{Name: "shop_db1", SizeGiB: 1, PlacementPolicy: "default"}, "API version 2.1"},
+		"2.1 and override": {AppInstanceRequest{Name: "shop_db1", SizeGiB: 1, Template: "basic"}, "API version 2.1"},
+	} {
+		_, _, err := c.CreateAppInstance(within(t, 5e9), test.request)
+		require.ErrorContains(t, err, test.why, name)
+	}
+	require.Zero(t, c.Requests())
+}
+
+func TestNew(t *testing.T) {
+	t.Parallel()
+	for address, server := range map[string]string{
+		"10.0.0.5":            "https://10.0.0.5:7718",
+		"10.0.0.5:7717":       "https://10.0.0.5:7717",
+		"array.example.com":   "https://array.example.com:7718",
+		"[fd00::5]":           "https://[fd00::5]:7718",
+		"[fd00::5]:443":       "https://[fd00::5]:443",
+		"[fe80::1%25eth0]:99": "https://[fe80::1%25eth0]:99",
+	} {
+		c, err := New(Config{Address: address, Username: "admin", Password: password})
+		require.NoError(t, err, address)
+		require.Equal(t, server, c.Server())
+	}
+	c, err := New(Config{Address: "10.0.0.5", Scheme: "http", Username: "admin", Password: password})
+	require.NoError(t, err)
+	require.Equal(t, "http://10.0.0.5:7717", c.Server())
+	require.Equal(t, "/root", c.Tenant())
+	require.Equal(t, "/root", c.InTenant("root").Tenant())
+	require.Equal(t, "/root/x", c.InTenant("x").InTenant("").Tenant())
+
+	for name, test := range map[string]struct {
+		change func(*Config)
+		why    string
+	}{
+		"no address":       {func(c *Config) { c.Address = "" }, "host or host:port"},
+		"URL":              {func(c *Config) { c.Address = "https://array" }, "scheme is a setting"},
+		"path":             {func(c *Config) { c.Address = "array/v2" }, "host or host:port"},
+		"user":             {func(c *Config) { c.Address = "admin@array" }, "host or host:port"},
+		"space":            {func(c *Config) { c.Address = "ar ray" }, "host or host:port"},
+		"bare IPv6":        {func(c *Config) { c.Address = "fd00::5" }, "[fd00::5]"},
+		"port":             {func(c *Config) { c.Address = "array:70000" }, "65535"},
+		"scheme":           {func(c *Config) { c.Scheme = "ftp" }, "https or http"},
+		"version":          {func(c *Config) { c.APIVersion = "2" }, "2.1, 2.2 and 2.3"},
+		"tenant":           {func(c *Config) { c.Tenant = "a b" }, "path of a tenant"},
+		"no user":          {func(c *Config) { c.Username = "" }, "user name and password"},
+		"driver":           {func(c *Config) { c.Driver = "a\nb" }, "name of the driver"},
+		"CA file":          {func(c *Config) { c.CAFile = "/nowhere/ca.pem" }, "/nowhere/ca.pem"},
+		"CA file, not PEM": {func(c *Config) { c.CAFile = "requests_test.go" }, "no certificate"},
+	} {
+		config := Config{Address: "array", Username: "admin", Password: password}
+		test.change(&config)
+		_, err := New(config)
+		require.ErrorContains(t, err, test.why, name)
+		require.NotContains(t, err.Error(), password)
+	}
+}

@@ -1,0 +1,171 @@
+package datera
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/go-resty/resty/v2"
+)
+
+const (
+	dialTimeout = 10 * time.Second
+	bodyLimit   = 16 << 20 // bytes; a list of a thousand app instances is far below
+	repetitions = 2        // of an idempotent request whose answer was lost
+)
+
+func newHTTP(caFile string, requests *atomic.Int64) (*resty.Client, error) {
+	var authorities *x509.CertPool // nil: the system's
+	if caFile != "" {
+		pem, err := os.ReadFile(caFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the CA file of the array: %w", err)
+		}
+		authorities = x509.NewCertPool()
+		if !authorities.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("CA file %s holds no certificate in PEM form", caFile)
+		}
+	}
+	transport := &http.Transport{
+		// No proxy, whatever the environment says: the management network is a direct one, and a proxy that
+		// is meant for the way to the internet would see the password.
+		Proxy:               nil,
+		DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		TLSHandshakeTimeout: dialTimeout,
+		TLSClientConfig:     &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12},
+		IdleConnTimeout:     time.Minute,
+		MaxIdleConnsPerHost: 8,
+	}
+	client := resty.NewWithClient(&http.Client{
+		Transport: counting{transport, requests},
+		// A redirect could carry the session key to another host, so none is followed.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	})
+	// Resty's own retry is off: it knows neither sessions nor which answers may be lost. So is its log.
+	return client.SetResponseBodyLimit(bodyLimit).SetLogger(silent{}), nil
+}
+
+type counting struct {
+	next     http.RoundTripper
+	requests *atomic.Int64
+}
+
+func (c counting) RoundTrip(r *http.Request) (*http.Response, error) {
+	c.requests.Add(1)
+	return c.next.RoundTrip(r)
+}
+
+type silent struct{}
+
+func (silent) Errorf(string, ...any) {}
+func (silent) Warnf(string, ...any)  {}
+func (silent) Debugf(string, ...any) {}
+
+type answer struct {
+	status   int
+	location string // of a redirect
+	body     []byte
+}
+
+// send makes a request until the array answers anything but "busy", without looking into the answer.
+// Repeated are: 503 and a refused connection (the array fails over) until ctx ends; an idempotent request
+// whose answer was lost, twice. Nothing else.
+func (c *Client) send(ctx context.Context, r request) (answer, error) {
+	started, lost := time.Now(), 0
+	delays := backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, Multiplier: 2, MaxInterval: 5 * time.Second}
+	for tries := 1; ; tries++ {
+		a, err := c.once(ctx, r)
+		switch {
+		case ctx.Err() != nil && err != nil:
+			return answer{}, fmt.Errorf("%s: no answer; tried %d times in %s: %w", c.name(r), tries, since(started), ctx.Err())
+		case err == nil && a.status != http.StatusServiceUnavailable:
+			return a, nil
+		case err == nil:
+			err = c.apiError(r, a)
+		case errors.Is(err, errLost) && r.method != post && lost < repetitions:
+			lost++
+		case !errors.Is(err, syscall.ECONNREFUSED):
+			return answer{}, err
+		}
+		c.log.Debug("request to the array will be repeated", "method", r.method, "path", r.at.path, "tries", tries, "err", err)
+		if cause := wait(ctx, delays.NextBackOff()); cause != nil {
+			return answer{}, fmt.Errorf("%w; tried %d times in %s: %w", err, tries, since(started), cause)
+		}
+	}
+}
+
+func since(t time.Time) time.Duration { return time.Since(t).Round(time.Millisecond) }
+
+// wait lets d pass. It returns at once when ctx would end before, so that the caller has the rest of its time.
+func wait(ctx context.Context, d time.Duration) error {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
+		return context.DeadlineExceeded
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// once makes one HTTP request.
+func (c *Client) once(ctx context.Context, r request) (answer, error) {
+	started := time.Now()
+	req := c.http.R().SetContext(ctx).SetHeader("Accept", "application/json").SetQueryParamsFromValues(r.query)
+	for name, value := range map[string]string{"Auth-Token": r.key, "tenant": r.tenant, "Datera-Driver": c.config.Driver, "User-Agent": c.config.Driver} {
+		if value != "" {
+			req.SetHeader(name, value)
+		}
+	}
+	if r.body != nil {
+		body, err := json.Marshal(r.body)
+		if err != nil {
+			return answer{}, err
+		}
+		req.SetHeader("Content-Type", "application/json").SetBody(body)
+	}
+	res, err := req.Execute(r.method, c.url(r))
+	if err != nil {
+		return answer{}, c.transportError(r, err)
+	}
+	c.log.Debug("request to the array", "method", r.method, "path", r.at.path, "tenant", r.tenant, "status", res.StatusCode(), "took", since(started))
+	if res.IsSuccess() && cutOff(res.Body()) {
+		return answer{}, c.transportError(r, io.ErrUnexpectedEOF)
+	}
+	return answer{status: res.StatusCode(), location: res.Header().Get("Location"), body: res.Body()}, nil
+}
+
+func (c *Client) url(r request) string {
+	return fmt.Sprintf("%s/v2.%d%s", c.server, c.minor, r.at.path)
+}
+
+// name is how a request appears in messages.
+func (c *Client) name(r request) string { return r.method + " " + c.url(r) }
+
+// read judges an answer and decodes its data.
+func (c *Client) read(r request, a answer, out any) error {
+	if a.status < 200 || a.status > 299 {
+		return c.apiError(r, a)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := decode(a.body, out); err != nil {
+		return fmt.Errorf("understand the answer to %s: %w", c.name(r), err)
+	}
+	return nil
+}
