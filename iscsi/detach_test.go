@@ -1,0 +1,394 @@
+package iscsi
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// attached is a machine with the usual volume attached.
+func attached(t *testing.T, portals ...Portal) (*machine, Target) {
+	m := newMachine(t)
+	target, _ := m.oneVolume(portals...)
+	_, err := m.initiator().Attach(t.Context(), target, CHAP{})
+	require.NoError(t, err)
+	m.programs()
+	return m, target
+}
+
+func TestDetachStartsTwoProgramsAndNoneWhenAllIsGone(t *testing.T) {
+	t.Parallel()
+	m, target := attached(t)
+	require.NoError(t, m.initiator().Detach(t.Context(), target))
+	require.Equal(t, []string{
+		"iscsiadm -m node -T " + testIQN + " -p " + portalA + " --logout",
+		"iscsiadm -m node -o delete -T " + testIQN,
+	}, m.programs())
+	m.nothingLeft()
+	require.NoFileExists(t, m.path("dev/sda"))
+
+	require.NoError(t, m.initiator().Detach(t.Context(), target))
+	require.Empty(t, m.programs())
+}
+
+func TestDetachNeedsNoPortals(t *testing.T) {
+	t.Parallel()
+	m, target := attached(t, portalA, portalB)
+	target.Portals = nil
+	require.NoError(t, m.initiator().Detach(t.Context(), target))
+	require.Len(t, m.programs(), 3, "two logouts and one delete")
+	m.nothingLeft()
+}
+
+func TestDetachFinishesWhatACrashLeft(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		crash    func(m *machine)
+		programs []string
+	}{
+		{"session without its disk", func(m *machine) { m.removeDisk(m.path("sys/devices/platform/host0/session11/target0:0:0/0:0:0:0")) },
+			[]string{"--logout", "-o delete"}},
+		{"record without a session", func(m *machine) { m.logoutSession("session11", "") }, []string{"-o delete"}},
+		{"session without its record", func(m *machine) { m.deleteRecord() }, []string{"-m session -r 11 --logout"}},
+		{"lost session", func(m *machine) { m.setState("session11", "FAILED") }, []string{"--logout", "-o delete"}},
+		{"empty record", func(m *machine) {
+			m.logoutSession("session11", "")
+			m.deleteRecord()
+			m.write("etc/iscsi/nodes/"+testIQN+"/10.0.0.1,3260", "")
+		}, nil},
+		{"empty record in a directory of its portal", func(m *machine) {
+			m.logoutSession("session11", "")
+			m.deleteRecord()
+			m.write("var/lib/iscsi/nodes/"+testIQN+"/10.0.0.1,3260,1/default", "")
+		}, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			m, target := attached(t)
+			test.crash(m)
+			require.NoError(t, m.initiator().Detach(t.Context(), target))
+			programs := m.programs()
+			require.Len(t, programs, len(test.programs), "%q", programs)
+			for n, part := range test.programs {
+				require.Contains(t, programs[n], part)
+			}
+			m.nothingLeft()
+			require.NoDirExists(t, m.path("var/lib/iscsi/nodes", testIQN))
+		})
+	}
+}
+
+// deleteRecord makes the record disappear behind everybody's back.
+func (m *machine) deleteRecord() {
+	delete(m.records, testIQN+"|"+portalA)
+	m.remove("etc/iscsi/nodes/" + testIQN)
+}
+
+func TestDetachLeavesASessionThatServesOthers(t *testing.T) {
+	t.Parallel()
+	m, one := attached(t)
+	m.targets[testIQN].luns[1] = fakeLUN{"second", gib}
+	two := one
+	two.LUN, two.Serial = 1, "second"
+	i := m.initiator()
+	_, err := i.Attach(t.Context(), two, CHAP{})
+	require.NoError(t, err)
+
+	require.NoError(t, i.Detach(t.Context(), one))
+	require.Empty(t, m.programs())
+	_, found, err := i.Find(t.Context(), two)
+	require.NoError(t, err)
+	require.True(t, found, "another volume's disk is gone")
+	require.NotEmpty(t, i.records(testIQN))
+
+	require.NoError(t, i.Detach(t.Context(), two))
+	require.Len(t, m.programs(), 2)
+	m.nothingLeft()
+}
+
+func TestDetachLeavesADiskWithAnotherSerial(t *testing.T) {
+	t.Parallel()
+	m, target := attached(t)
+	target.Serial = "another-volume"
+	require.NoError(t, m.initiator().Detach(t.Context(), target))
+	require.Empty(t, m.programs())
+	require.FileExists(t, m.path("dev/sda"))
+}
+
+func TestDetachRefusesWhatIsInUse(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		use  func(m *machine)
+		says string
+	}{
+		{"mounted", func(m *machine) { m.mount("sda", `/mnt/a\040b`) }, "/dev/sda is still in use: mounted on /mnt/a b"},
+		{"mounted partition", func(m *machine) {
+			m.write("sys/class/block/sda/sda1/partition", "1\n")
+			m.write("sys/class/block/sda1/dev", "8:1\n")
+			m.mount("sda1", "/mnt/a")
+		}, "/dev/sda1 is still in use: mounted on /mnt/a"},
+		{"held by LVM", func(m *machine) { m.mkdir("sys/class/block/sda/holders/dm-7") }, "dm-7 (see lsblk)"},
+		{"mounted elsewhere", func(m *machine) {
+			m.claim = func(device string) error { return &os.PathError{Op: "open", Path: device, Err: syscall.EBUSY} }
+		}, "another mount namespace"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			m, target := attached(t)
+			test.use(m)
+			err := m.initiator().Detach(t.Context(), target)
+			require.ErrorIs(t, err, ErrInUse)
+			require.ErrorContains(t, err, test.says)
+			require.ErrorContains(t, err, testSerial)
+			require.Empty(t, m.programs())
+			require.FileExists(t, m.path("dev/sda"))
+		})
+	}
+}
+
+func TestDetachRetriesALogoutThatIsTooEarly(t *testing.T) {
+	t.Parallel()
+	m, target := attached(t)
+	tries := 0
+	m.fault = func(_ context.Context, _ string, args []string) (string, bool) {
+		if !slices.Contains(args, "--logout") {
+			return "", false
+		}
+		tries++
+		return "logout-login-under-way", tries < 3
+	}
+	require.NoError(t, m.initiator().Detach(t.Context(), target))
+	require.Equal(t, 3, tries)
+	m.nothingLeft()
+}
+
+func TestDetachDoesNotBelieveIscsiadm(t *testing.T) {
+	t.Run("no such session by record, so by number", func(t *testing.T) {
+		t.Parallel()
+		m, target := attached(t)
+		m.fault = func(_ context.Context, _ string, args []string) (string, bool) {
+			return "logout-again", slices.Contains(args, "--logout") && slices.Contains(args, "node")
+		}
+		require.NoError(t, m.initiator().Detach(t.Context(), target))
+		require.Len(t, m.programs(), 3)
+		m.nothingLeft()
+	})
+	t.Run("session logged out and still there", func(t *testing.T) {
+		t.Parallel()
+		m, target := attached(t)
+		m.fault = func(_ context.Context, _ string, args []string) (string, bool) {
+			return "logout", slices.Contains(args, "--logout")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		err := m.initiator().Detach(ctx, target)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, "session 11 ("+portalA+", LOGGED_IN)")
+		require.NotEmpty(t, m.records, "the record of a session that is there was deleted")
+	})
+	t.Run("record deleted and still there", func(t *testing.T) {
+		t.Parallel()
+		for _, answer := range []string{"delete", "delete-again"} {
+			m, target := attached(t)
+			m.fault = func(_ context.Context, _ string, args []string) (string, bool) {
+				return answer, slices.Contains(args, "delete")
+			}
+			require.ErrorContains(t, m.initiator().Detach(t.Context(), target), "delete the node records of "+testIQN)
+		}
+	})
+	t.Run("logout that fails", func(t *testing.T) {
+		t.Parallel()
+		m, target := attached(t)
+		m.fault = func(_ context.Context, _ string, args []string) (string, bool) {
+			return "login-no-daemon", slices.Contains(args, "--logout")
+		}
+		require.ErrorIs(t, m.initiator().Detach(t.Context(), target), ErrNoDaemon)
+		require.Len(t, m.programs(), 1)
+	})
+}
+
+func TestDetachIsBoundedWhenTheTargetHangs(t *testing.T) {
+	for _, name := range []string{"flush", "delete", "claim"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, target := attached(t)
+			i := m.initiator()
+			hang := make(chan struct{})
+			defer close(hang)
+			switch name {
+			case "flush":
+				i.flush = func(string) error { <-hang; return nil }
+			case "delete":
+				i.delete = func(disk) error { <-hang; return nil }
+			case "claim":
+				m.claim = func(string) error { <-hang; return nil }
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			err := i.Detach(ctx, target)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.Empty(t, m.programs(), "logged out although the disk is there")
+			s, _, err := i.sessionAt(testIQN, portalA)
+			require.NoError(t, err)
+			if name != "claim" {
+				require.Equal(t, "5", attribute(s.class, "recovery_tmo"), "the kernel waits its long time for the target")
+			}
+		})
+	}
+}
+
+func TestDetachGoesOnWhenTheDiskCannotBeFlushed(t *testing.T) {
+	t.Parallel()
+	m, target := attached(t)
+	i := m.initiator()
+	i.flush = func(string) error { return syscall.EIO }
+	require.NoError(t, i.Detach(t.Context(), target))
+	m.nothingLeft()
+}
+
+func TestMultipath(t *testing.T) {
+	start := func(t *testing.T) (*machine, Target) {
+		t.Parallel()
+		m := newMachine(t)
+		m.multipathd = true
+		m.write("proc/net/unix", "00000000de9322a1: 00000002 00000000 00010000 0001 01 11268 @/org/kernel/linux/storage/multipathd\n"+
+			"00000000f339bbbc: 00000002 00000000 00010000 0001 01 10371 @ISCSIADM_ABSTRACT_NAMESPACE\n")
+		target, _ := m.oneVolume(portalA, portalB)
+		return m, target
+	}
+	t.Run("life", func(t *testing.T) {
+		m, target := start(t)
+		i := m.initiator()
+		device, err := i.Attach(t.Context(), target, CHAP{})
+		require.NoError(t, err)
+		require.Equal(t, m.path("dev/dm-0"), device.Path)
+		require.Len(t, device.Paths, 2)
+		require.Len(t, m.programs(), 6)
+		again, err := i.Attach(t.Context(), target, CHAP{})
+		require.NoError(t, err)
+		require.Equal(t, device, again)
+		require.Empty(t, m.programs())
+
+		for _, path := range append(device.Paths, device.Path) {
+			identified, err := i.Identify(path)
+			require.NoError(t, err)
+			require.Equal(t, device, identified)
+		}
+
+		m.targets[testIQN].luns[0] = fakeLUN{testSerial, 3 * gib}
+		bytes, err := i.Resize(t.Context(), device, 3*gib)
+		require.NoError(t, err)
+		require.Equal(t, 3*gib, bytes)
+		require.Equal(t, []string{"multipathd resize map mpath0"}, m.programs())
+
+		m.mount("dm-0", "/mnt/a")
+		require.ErrorIs(t, i.Detach(t.Context(), target), ErrInUse)
+		require.Empty(t, m.programs())
+		m.write("proc/self/mountinfo", "")
+		require.NoError(t, i.Detach(t.Context(), target))
+		programs := m.programs()
+		require.Equal(t, "multipath -f mpath0", programs[0], "the map must go before its paths")
+		require.Len(t, programs, 4)
+		m.nothingLeft()
+	})
+	t.Run("a map that does not flush keeps its paths", func(t *testing.T) {
+		m, target := start(t)
+		i := m.initiator()
+		_, err := i.Attach(t.Context(), target, CHAP{})
+		require.NoError(t, err)
+		m.fault = func(_ context.Context, program string, _ []string) (string, bool) {
+			return "multipath-flush-busy", program == "multipath"
+		}
+		err = i.Detach(t.Context(), target)
+		require.ErrorContains(t, err, "flush multipath map mpath0: multipath exit 1")
+		require.ErrorContains(t, err, "map in use")
+		require.FileExists(t, m.path("dev/sda"))
+		require.NotEmpty(t, m.records)
+	})
+	t.Run("a map with another volume's path is refused", func(t *testing.T) {
+		m, target := start(t)
+		i := m.initiator()
+		_, err := i.Attach(t.Context(), target, CHAP{})
+		require.NoError(t, err)
+		m.mkdir("sys/class/block/sdz/holders")
+		m.join("dm-0", "sdz")
+		_, _, err = i.Find(t.Context(), target)
+		require.ErrorIs(t, err, ErrWrongSerial)
+		require.ErrorContains(t, err, "sdz")
+		_, err = i.Attach(t.Context(), target, CHAP{})
+		require.ErrorIs(t, err, ErrWrongSerial)
+		require.ErrorIs(t, i.Detach(t.Context(), target), ErrWrongSerial)
+		_, err = i.Identify(m.path("dev/sda"))
+		require.ErrorIs(t, err, ErrWrongSerial)
+		_, err = i.Resize(t.Context(), Device{Target: target}, 0)
+		require.ErrorIs(t, err, ErrWrongSerial)
+	})
+	t.Run("two maps over one LUN are refused", func(t *testing.T) {
+		m, target := start(t)
+		i := m.initiator()
+		_, err := i.Attach(t.Context(), target, CHAP{})
+		require.NoError(t, err)
+		require.NoError(t, os.Remove(m.path("sys/class/block/sdb/holders/dm-0")))
+		m.write("sys/class/block/dm-9/dm/uuid", "mpath-x\n")
+		m.join("dm-9", "sdb")
+		_, _, err = i.Find(t.Context(), target)
+		require.ErrorContains(t, err, "two multipath maps")
+	})
+	t.Run("no map for disks that it does not take", func(t *testing.T) {
+		m, target := start(t)
+		m.multipathd = false // it runs, and the array is on its black list
+		i := m.initiator()
+		began := time.Now()
+		device, err := i.Attach(t.Context(), target, CHAP{})
+		require.NoError(t, err)
+		require.Equal(t, device.Paths[0], device.Path)
+		require.GreaterOrEqual(t, time.Since(began), i.opt.MapTimeout)
+		i.opt.MapTimeout = time.Hour
+		m.mount("sda", "/mnt/a")
+		_, err = i.Attach(t.Context(), target, CHAP{})
+		require.NoError(t, err, "a map was waited for over a mounted disk")
+	})
+	t.Run("no map for a disk that udev keeps for it", func(t *testing.T) {
+		m, target := start(t)
+		m.multipathd = false
+		m.write("run/udev/data/b8:0", "E:DM_MULTIPATH_DEVICE_PATH=1\n")
+		m.write("run/udev/data/b8:16", "E:DM_MULTIPATH_DEVICE_PATH=1\n")
+		_, err := m.initiator().Attach(t.Context(), target, CHAP{})
+		require.ErrorContains(t, err, "multipathd makes no map")
+		m.nothingLeft()
+	})
+	t.Run("a stale map goes with its disks", func(t *testing.T) {
+		m, target := start(t)
+		i := m.initiator()
+		_, err := i.Attach(t.Context(), target, CHAP{})
+		require.NoError(t, err)
+		m.programs()
+		m.targets[testIQN].luns[0] = fakeLUN{"next-volume", gib}
+		target.Serial = "next-volume"
+		device, err := i.Attach(t.Context(), target, CHAP{})
+		require.NoError(t, err)
+		require.Len(t, device.Paths, 2)
+		for _, program := range m.programs() {
+			require.True(t, strings.HasPrefix(program, "multipath -f mpath"), program)
+		}
+	})
+	t.Run("a map without a usable name", func(t *testing.T) {
+		m, target := start(t)
+		i := m.initiator()
+		device, err := i.Attach(t.Context(), target, CHAP{})
+		require.NoError(t, err)
+		m.programs()
+		m.write("sys/class/block/dm-0/dm/name", "-rf\n")
+		require.ErrorContains(t, i.Detach(t.Context(), target), "no usable name")
+		m.targets[testIQN].luns[0] = fakeLUN{testSerial, 3 * gib}
+		_, err = i.Resize(t.Context(), device, 3*gib)
+		require.ErrorContains(t, err, "no usable name")
+		require.Empty(t, m.programs())
+	})
+}

@@ -1,0 +1,54 @@
+package iscsi
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+
+	lib "github.com/kubernetes-csi/csi-lib-iscsi/iscsi"
+	"golang.org/x/sys/unix"
+)
+
+// kernel is what changes something by a system call. All of it may wait for the target: see bounded.
+type kernel struct {
+	scan   func(path, address string) error // write to a SCSI host's scan file
+	rescan func(disk) error                 // read size and identity anew
+	delete func(disk) error                 // take the SCSI device away
+	flush  func(device string) error        // write what the page cache holds
+	claim  func(device string) error        // EBUSY when somebody in any namespace has the device for himself
+}
+
+func realKernel() kernel {
+	return kernel{
+		scan:   writeFile,
+		rescan: func(d disk) error { return d.library().Rescan() },
+		delete: func(d disk) error { return d.library().Delete() },
+		flush: func(device string) error {
+			return withDevice(device, unix.O_RDONLY, func(fd int) error { return unix.IoctlSetInt(fd, unix.BLKFLSBUF, 0) })
+		},
+		claim: func(device string) error {
+			return withDevice(device, unix.O_RDONLY|unix.O_EXCL, func(int) error { return nil })
+		},
+	}
+}
+
+func (d disk) library() *lib.Device { return &lib.Device{Name: d.name, Hctl: d.hctl} }
+
+func withDevice(device string, flags int, use func(fd int) error) error {
+	fd, err := unix.Open(device, flags|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: device, Err: err}
+	}
+	defer unix.Close(fd)
+	return use(fd)
+}
+
+// writeFile writes to an attribute of sysfs; it never makes a file.
+func writeFile(path, content string) error {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(content)
+	return errors.Join(err, file.Close())
+}

@@ -1,0 +1,44 @@
+package iscsi
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+// poll calls look at once, and then at growing intervals until it has what it looks for, fails, or ctx is done.
+func poll[T any](ctx context.Context, look func() (T, bool, error)) (T, error) {
+	errNotYet := errors.New("not yet")
+	return backoff.Retry(ctx, func() (T, error) {
+		value, found, err := look()
+		switch {
+		case err != nil:
+			return value, backoff.Permanent(err)
+		case !found:
+			return value, errNotYet
+		}
+		return value, nil
+	}, backoff.WithBackOff(growing(10*time.Millisecond, 200*time.Millisecond)), backoff.WithMaxElapsedTime(0))
+}
+
+func growing(first, longest time.Duration) backoff.BackOff {
+	return &backoff.ExponentialBackOff{InitialInterval: first, Multiplier: 1.5, MaxInterval: longest}
+}
+
+// bounded makes a call that the kernel does not let go of (a write to sysfs, a flush: they wait for the target), and
+// leaves it to itself when ctx is done. It ends when the session's replacement timeout is over.
+func bounded(ctx context.Context, call func() error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- call() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
