@@ -83,7 +83,7 @@ func (i *Initiator) joinAll(ctx context.Context, t Target, chap CHAP) ([]*way, e
 		w := &way{portal: portal}
 		ways = append(ways, w)
 		go func() {
-			w.err = i.join(ctx, patient, t, chap, w)
+			w.err = guarded(func() error { return i.join(ctx, patient, t, chap, w) })
 			ended <- w
 		}()
 	}

@@ -119,7 +119,7 @@ func (i *Initiator) leave(ctx context.Context, t Target) error {
 	unused := slices.DeleteFunc(slices.Clone(sessions), func(s session) bool { return s.hasOtherDevices(nil) })
 	results := make(chan error, len(unused))
 	for _, s := range unused {
-		go func() { results <- i.logout(ctx, s) }()
+		go func() { results <- guarded(func() error { return i.logout(ctx, s) }) }()
 	}
 	var failures several
 	for range unused {

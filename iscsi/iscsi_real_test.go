@@ -193,7 +193,7 @@ func realLife(t *testing.T) {
 	_, found, err := i.Find(realContext(t), target)
 	require.NoError(t, err)
 	require.False(t, found)
-	_, err = i.Identify("/dev/vda")
+	_, err = i.Identify("/dev/loop0")
 	require.ErrorIs(t, err, ErrNotISCSI)
 }
 

@@ -3,6 +3,8 @@ package iscsi
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -27,6 +29,16 @@ func growing(first, longest time.Duration) backoff.BackOff {
 	return &backoff.ExponentialBackOff{InitialInterval: first, Multiplier: 1.5, MaxInterval: longest}
 }
 
+// guarded makes a panic an error: in a goroutine it would end the process in the middle of everything.
+func guarded(call func() error) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("fault in package iscsi: %v\n%s", cause, debug.Stack())
+		}
+	}()
+	return call()
+}
+
 // bounded makes a call that the kernel does not let go of (a write to sysfs, a flush: they wait for the target), and
 // leaves it to itself when ctx is done. It ends when the session's replacement timeout is over.
 func bounded(ctx context.Context, call func() error) error {
@@ -34,7 +46,7 @@ func bounded(ctx context.Context, call func() error) error {
 		return err
 	}
 	done := make(chan error, 1)
-	go func() { done <- call() }()
+	go func() { done <- guarded(call) }()
 	select {
 	case err := <-done:
 		return err

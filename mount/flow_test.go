@@ -72,6 +72,17 @@ func TestMountErrors(t *testing.T) {
 	}
 }
 
+// A caller that was killed leaves its mount(8) behind, which may win against that of the next caller.
+func TestMountIsDoneWhoeverMounted(t *testing.T) {
+	h := newFakeHost(t)
+	path := h.path("v")
+	h.runner.run = func(context.Context, string) (string, error) {
+		h.mountinfo(h.line(path, "xfs", "rw"))
+		return "mount: " + path + ": " + h.device + " already mounted on " + path + ".", exited(32)
+	}
+	require.NoError(t, h.Mount(t.Context(), h.device, path, "xfs", MountOptions{}))
+}
+
 func TestMountRefuses(t *testing.T) {
 	h := newFakeHost(t)
 	path := h.path("v")
@@ -341,4 +352,9 @@ func TestOneLine(t *testing.T) {
 	for program, want := range map[string]string{"mkfs.xfs": "xfsprogs", "resize2fs": "e2fsprogs", "umount": "util-linux"} {
 		require.Equal(t, want, packageOf(program))
 	}
+}
+
+func TestPanicInAGoroutineIsAnError(t *testing.T) {
+	_, err := inContext(t.Context(), func() (int, error) { panic("canary") })
+	require.ErrorContains(t, err, "fault in package mount: canary")
 }

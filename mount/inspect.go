@@ -136,7 +136,11 @@ func (d *blockDevice) readSpares(ctx context.Context, all []place) ([]finding, e
 				if i >= int64(len(all)) {
 					return
 				}
-				f, is, err := d.readSpare(buf, all[i])
+				is := false
+				f, err := guarded(func() (f finding, err error) {
+					f, is, err = d.readSpare(buf, all[i])
+					return f, err
+				})
 				mutex.Lock()
 				if is {
 					found = append(found, f)

@@ -9,7 +9,9 @@ package mount
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -79,6 +81,16 @@ func poll(ctx context.Context, limit time.Duration, again error, check func() er
 	return last
 }
 
+// guarded makes a panic an error: in a goroutine it would end the process in the middle of everything.
+func guarded[T any](run func() (T, error)) (value T, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("fault in package mount: %v\n%s", cause, debug.Stack())
+		}
+	}()
+	return run()
+}
+
 // inContext runs a function that may block in the kernel and returns when it does or when ctx is done.
 // In the second case the function goes on alone, so it must own all that it uses.
 func inContext[T any](ctx context.Context, run func() (T, error)) (T, error) {
@@ -88,7 +100,7 @@ func inContext[T any](ctx context.Context, run func() (T, error)) (T, error) {
 	}
 	done := make(chan outcome, 1)
 	go func() {
-		value, err := run()
+		value, err := guarded(run)
 		done <- outcome{value, err}
 	}()
 	select {

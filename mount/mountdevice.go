@@ -60,6 +60,10 @@ func (m *Mounter) mountDevice(ctx context.Context, device, path, filesystem stri
 		return err
 	}
 	if err := m.runMount(ctx, device, path, filesystem, words, readOnly); err != nil {
+		// The program of an earlier caller that was killed may have come first.
+		if mounted, settleErr := m.settle(ctx, number, path, filesystem, readOnly); settleErr == nil && mounted {
+			return nil
+		}
 		return err
 	}
 	return m.confirm(ctx, number, path, filesystem, readOnly)

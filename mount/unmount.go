@@ -1,11 +1,11 @@
 package mount
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -95,15 +95,13 @@ func unmountDirectly(top Mount, lazy bool) error {
 	return os.NewSyscallError("umount2", err)
 }
 
-var saysBusy = regexp.MustCompile(`(?i)\bbusy\b`)
-
 func (m *Mounter) unmountByProgram(ctx context.Context, top Mount, lazy bool) error {
 	args := []string{top.Path}
 	if lazy {
 		args = []string{"-l", top.Path}
 	}
 	out, err := m.run.Run(ctx, "umount", args...)
-	if _, ended := exitCode(err); ended && saysBusy.Match(out) {
+	if _, ended := exitCode(err); ended && bytes.Contains(bytes.ToLower(out), []byte("busy")) {
 		return ErrBusy
 	}
 	return programError("umount", out, err)
