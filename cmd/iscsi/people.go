@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"datera-flexvolume/driver"
+)
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "print the version", GroupID: "people", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "iscsi %s (%s, %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return err
+		},
+	}
+}
+
+func registerCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "register [NODE]", Short: "register this host's initiator on the array under the node's name", GroupID: "people",
+		Long: `Registers the initiator of this host (/etc/iscsi/initiatorname.iscsi) on the array, so
+that the control plane can give the node access to volumes. NODE is the name of the
+Kubernetes node; default is the host name.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			node, err := nodeArgument(args)
+			if err != nil {
+				return err
+			}
+			return withDriver(cmd.Context(), func(ctx context.Context, d *driver.Driver) error {
+				iqn, err := d.Register(ctx, node)
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "node %s is registered with initiator %s as %s\n", node, iqn, driver.InitiatorName(d.Config.Cluster, node))
+				return err
+			})
+		},
+	}
+}
+
+func nodeArgument(args []string) (string, error) {
+	if len(args) == 1 {
+		return args[0], nil
+	}
+	host, err := os.Hostname()
+	return strings.ToLower(host), err
+}
+
+func deleteCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "delete OPTIONS", Short: "delete a volume and its data from the array (needs retainPolicy: never)", GroupID: "people",
+		Long: `Takes a volume offline and deletes it with its data. OPTIONS is the JSON that kubelet
+passes. Refused unless the options hold "retainPolicy":"never" and nobody uses the volume.
+No call of kubelet ever deletes a volume: none of them says that its PersistentVolume is gone.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withDriver(cmd.Context(), func(ctx context.Context, d *driver.Driver) error {
+				volume, err := driver.ParseVolume(args[0], d.Config.Cluster)
+				if err != nil {
+					return err
+				}
+				if err := d.Delete(ctx, volume); err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "volume %s is deleted\n", volume.AppInstance)
+				return err
+			})
+		},
+	}
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"datera-flexvolume/datera"
+	"datera-flexvolume/driver"
+	"datera-flexvolume/driver/program"
+	"datera-flexvolume/iscsi"
+	"datera-flexvolume/mount"
+)
+
+// wiring holds the parts of one call, and what they did.
+type wiring struct {
+	driver   *driver.Driver
+	programs *program.Gateway
+	arrays   arrays
+}
+
+// wire puts the real parts together. Nothing is opened or asked yet.
+func wire(log *slog.Logger, config driver.Config, configErr error) *wiring {
+	w := &wiring{programs: program.New(log, config.Secrets()...)}
+	w.driver = &driver.Driver{
+		Config:      config,
+		ConfigError: configErr,
+		OpenArray:   w.arrays.opener(log, config),
+		Initiator: iscsi.New(w.programs, iscsi.Options{
+			LockDir: filepath.Join(config.RunDir, "lock"), Logger: log,
+			ReplacementTimeout: time.Duration(config.ReplacementTimeout) * time.Second,
+		}),
+		Mounter: mount.New(w.programs, mount.Options{Logger: log}),
+		Log:     log,
+	}
+	return w
+}
+
+// arrays opens connections and knows how many requests they made.
+type arrays struct {
+	mutex   sync.Mutex
+	clients []*datera.Client
+}
+
+func (a *arrays) opener(log *slog.Logger, config driver.Config) driver.OpenArray {
+	return func(scheme string, credentials driver.Credentials, tenant string) (driver.Array, error) {
+		client, err := datera.New(datera.Config{
+			Address:      credentials.Server.String(),
+			Scheme:       scheme,
+			CAFile:       config.CAFile,
+			Username:     credentials.Username,
+			Password:     credentials.Password,
+			RemoteServer: config.LDAP,
+			Tenant:       tenant,
+			APIVersion:   config.APIVersion,
+			TokenDir:     filepath.Join(config.RunDir, "session"),
+			Driver:       "datera-flexvolume-" + version,
+			Logger:       log,
+		})
+		if err != nil {
+			return nil, err
+		}
+		a.mutex.Lock()
+		defer a.mutex.Unlock()
+		a.clients = append(a.clients, client)
+		return client, nil
+	}
+}
+
+// requests counts what all connections sent.
+func (a *arrays) requests() int64 {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	var sum int64
+	for _, client := range a.clients {
+		sum += client.Requests()
+	}
+	return sum
+}
+
+// loadConfig finds the configuration as kubelet's calls and people's share it.
+func loadConfig() (driver.Config, error) {
+	executable, err := os.Executable()
+	if err != nil {
+		executable = os.Args[0]
+	}
+	return driver.LoadConfig(driver.ConfigPlaces(os.Getenv, executable), os.Getenv)
+}
+
+// callContext ends when the call's time is up or somebody wants it to stop.
+func callContext(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(parent, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	ctx, cancel := context.WithTimeout(ctx, driver.CallDeadline)
+	return ctx, func() { cancel(); stop() }
+}
+
+// withDriver runs a person's verb.
+func withDriver(parent context.Context, run func(context.Context, *driver.Driver) error) error {
+	config, err := loadConfig()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := callContext(parent)
+	defer cancel()
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	return run(ctx, wire(log, config, nil).driver)
+}

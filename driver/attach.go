@@ -1,0 +1,325 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"datera-flexvolume/datera"
+)
+
+// attach makes the volume available to a node and returns its device string. It speaks to
+// the array only, so it runs anywhere: beside the control plane or on the node itself.
+func (d *Driver) attach(ctx context.Context, volume Volume, node string) (string, error) {
+	array, err := d.arrayFor(volume)
+	if err != nil {
+		return "", err
+	}
+	unlock, err := d.lockVolume(ctx, volume.Name)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	return d.attachLocked(ctx, array, volume, node)
+}
+
+// attachLocked is attach by somebody who holds the volume's lock.
+func (d *Driver) attachLocked(ctx context.Context, array Array, volume Volume, node string) (string, error) {
+	if device, done := d.attachedBefore(ctx, array, volume, node); done {
+		return device, nil
+	}
+	ai, created, err := d.provision(ctx, array, volume)
+	if err != nil {
+		return "", err
+	}
+	instance, err := ai.StorageInstance()
+	if err != nil {
+		return "", err
+	}
+	if err := d.ensureAuth(ctx, array, instance); err != nil {
+		return "", err
+	}
+	attachment, err := d.attachmentOf(ctx, array, ai, created, volume)
+	if err != nil {
+		return "", err
+	}
+	iqn, err := d.initiatorOf(ctx, array, node)
+	if err != nil {
+		return "", err
+	}
+	grant := grant{driver: d, array: array, volume: volume, node: node, iqn: iqn}
+	if err := grant.give(ctx, instance); err != nil {
+		return "", err
+	}
+	device := attachment.String()
+	d.hints().remember(hint{Volume: volume, Node: node, IQN: iqn, Device: device})
+	return device, nil
+}
+
+// attachedBefore answers a call that is repeated at once from what the first one learned,
+// after one look at the array: is the grant still there?
+func (d *Driver) attachedBefore(ctx context.Context, array Array, volume Volume, node string) (string, bool) {
+	hint, found := d.hints().recall(volume.Name)
+	if !found || hint.Node != node || !hint.sameOptions(volume) {
+		return "", false
+	}
+	groups, err := array.InitiatorGroups(ctx, d.groupNames(volume.Name)...)
+	if err != nil {
+		return "", false
+	}
+	state := d.grantState(groups, volume.Name)
+	if !slices.Equal(state.members, []string{hint.IQN}) || state.readsOnly(hint.IQN) != volume.ReadOnly {
+		return "", false
+	}
+	return hint.Device, true
+}
+
+// initiatorOf finds the IQN of a node. Where attach runs on the node itself, a node that
+// the array does not know yet is registered on the way.
+func (d *Driver) initiatorOf(ctx context.Context, array Array, node string) (string, error) {
+	if d.Config.Attach == AttachNone {
+		return d.ownInitiator(ctx, array, node)
+	}
+	name := InitiatorName(d.Config.Cluster, node)
+	initiator, err := array.InitiatorByName(ctx, name)
+	if err == nil {
+		return initiator.ID, d.checkOwnIQN(node, initiator.ID)
+	}
+	if !errors.Is(err, datera.ErrNotFound) {
+		return "", fmt.Errorf("look up the initiator of node %s on %s: %w", node, array.Server(), err)
+	}
+	if d.Config.Attach == AttachController {
+		return "", fmt.Errorf("node %s is not registered on %s: no initiator has the name %q; run `iscsi register %s` on that node",
+			node, array.Server(), name, node)
+	}
+	return d.register(ctx, array, node)
+}
+
+// checkOwnIQN catches a node that got a new initiator name after it was registered.
+func (d *Driver) checkOwnIQN(node, registered string) error {
+	if d.Config.Attach == AttachController {
+		return nil
+	}
+	own, err := d.Initiator.Name()
+	if err != nil {
+		return err
+	}
+	if own != registered {
+		return fmt.Errorf("node %s is registered with initiator %s, but its initiator is now %s: "+
+			"remove the old initiator on the array, or restore /etc/iscsi/initiatorname.iscsi", node, registered, own)
+	}
+	return nil
+}
+
+// ownInitiator is initiatorOf for a node that attaches for itself: it counts by its IQN,
+// whatever the name under which that is registered.
+func (d *Driver) ownInitiator(ctx context.Context, array Array, node string) (string, error) {
+	iqn, err := d.Initiator.Name()
+	if err != nil {
+		return "", err
+	}
+	_, err = array.Initiator(ctx, iqn)
+	if errors.Is(err, datera.ErrNotFound) {
+		return d.register(ctx, array, node)
+	}
+	if err != nil {
+		return "", fmt.Errorf("look up this node's initiator %s on %s: %w", iqn, array.Server(), err)
+	}
+	return iqn, nil
+}
+
+// register makes this host's initiator known to the array under the node's name.
+func (d *Driver) register(ctx context.Context, array Array, node string) (string, error) {
+	iqn, err := d.Initiator.Name()
+	if err != nil {
+		return "", err
+	}
+	if _, err := array.RegisterInitiator(ctx, iqn, InitiatorName(d.Config.Cluster, node)); err != nil {
+		return "", fmt.Errorf("register initiator %s of node %s on %s: %w", iqn, node, array.Server(), err)
+	}
+	return iqn, nil
+}
+
+// Register is the operator's verb: it returns the IQN under which node is now known.
+func (d *Driver) Register(ctx context.Context, node string) (string, error) {
+	array, err := d.configuredArray("")
+	if err != nil {
+		return "", err
+	}
+	return d.register(ctx, array, node)
+}
+
+// detach takes a node's grant away. It knows the volume by its Kubernetes name alone, and
+// finds everything else on the array.
+func (d *Driver) detach(ctx context.Context, name, node string) error {
+	unlock, err := d.lockVolume(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	d.hints().forget(name)
+	if d.Config.Attach == AttachKubelet {
+		if err := d.releaseLeftover(ctx, name); err != nil {
+			return err
+		}
+	}
+	array, state, err := d.findGrant(ctx, name)
+	if err != nil {
+		return err
+	}
+	if len(state.members) == 0 && len(state.readers) == 0 {
+		return nil
+	}
+	iqn, err := d.memberOf(ctx, array, state, node)
+	if err != nil || iqn == "" {
+		return err
+	}
+	return d.revoke(ctx, array, name, iqn, state)
+}
+
+// revoke removes a member; the array then drops its sessions. This is the fence.
+func (d *Driver) revoke(ctx context.Context, array Array, name, iqn string, state grantState) error {
+	if slices.Contains(state.members, iqn) {
+		if _, err := array.RemoveMember(ctx, d.groupName(name), iqn); err != nil {
+			return fmt.Errorf("revoke the access of %s to volume %s on %s: %w", iqn, name, array.Server(), err)
+		}
+	}
+	if state.readsOnly(iqn) {
+		if _, err := array.RemoveMember(ctx, d.readersName(name), iqn); err != nil {
+			return fmt.Errorf("remove %s from the readers of volume %s on %s: %w", iqn, name, array.Server(), err)
+		}
+	}
+	return nil
+}
+
+// isAttached reports whether a node holds the grant: one read of the array when the
+// node's IQN is known from attach.
+func (d *Driver) isAttached(ctx context.Context, volume Volume, node string) (bool, error) {
+	array, err := d.arrayFor(volume)
+	if err != nil {
+		return false, err
+	}
+	groups, err := array.InitiatorGroups(ctx, d.groupNames(volume.Name)...)
+	if err != nil {
+		return false, fmt.Errorf("ask %s who holds volume %s: %w", array.Server(), volume.Name, err)
+	}
+	state := d.grantState(groups, volume.Name)
+	if len(state.members) == 0 {
+		return false, nil
+	}
+	if hint, found := d.hints().recall(volume.Name); found && hint.Node == node {
+		return slices.Contains(state.members, hint.IQN), nil
+	}
+	iqn, err := d.memberOf(ctx, array, state, node)
+	return iqn != "", err
+}
+
+// findGrant looks for the volume's groups: in the configured tenant, and where they are
+// not there in every other one, because detach is not told the tenant.
+func (d *Driver) findGrant(ctx context.Context, name string) (Array, grantState, error) {
+	array, err := d.configuredArray("")
+	if err != nil {
+		return nil, grantState{}, err
+	}
+	state, found, err := d.lookForGrant(ctx, array, name)
+	if found || err != nil {
+		return array, state, err
+	}
+	tenants, err := array.Tenants(ctx)
+	if err != nil {
+		return nil, grantState{}, fmt.Errorf("list the tenants of %s: %w", array.Server(), err)
+	}
+	for _, tenant := range tenants {
+		if tenant == d.Config.Tenant {
+			continue
+		}
+		other, err := d.configuredArray(tenant)
+		if err != nil {
+			return nil, grantState{}, err
+		}
+		if state, found, err := d.lookForGrant(ctx, other, name); found || err != nil {
+			return other, state, err
+		}
+	}
+	return array, grantState{}, nil
+}
+
+func (d *Driver) lookForGrant(ctx context.Context, array Array, name string) (grantState, bool, error) {
+	groups, err := array.InitiatorGroups(ctx, d.groupNames(name)...)
+	if err != nil {
+		return grantState{}, false, fmt.Errorf("ask %s who holds volume %s: %w", array.Server(), name, err)
+	}
+	return d.grantState(groups, name), len(groups) > 0, nil
+}
+
+// memberOf finds the node among the members by the names of their initiators; "" when it
+// is not one of them. The members are asked one by one: there is one, seldom more.
+func (d *Driver) memberOf(ctx context.Context, array Array, state grantState, node string) (string, error) {
+	wanted := InitiatorName(d.Config.Cluster, node)
+	for _, iqn := range state.all() {
+		initiator, err := array.Initiator(ctx, iqn)
+		if errors.Is(err, datera.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return "", fmt.Errorf("look up initiator %s on %s: %w", iqn, array.Server(), err)
+		}
+		if initiator.Name == wanted {
+			return iqn, nil
+		}
+	}
+	return "", nil
+}
+
+// Delete is the operator's verb that removes a volume with its data. It refuses unless
+// the volume's options allow it and nobody holds the volume.
+func (d *Driver) Delete(ctx context.Context, volume Volume) error {
+	if !volume.DeleteAllowed {
+		return fmt.Errorf("volume %s has not the option %s: never, so its data is kept; set it to delete the volume", volume.AppInstance, optRetainPolicy)
+	}
+	array, err := d.arrayFor(volume)
+	if err != nil {
+		return err
+	}
+	unlock, err := d.lockVolume(ctx, volume.Name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	d.hints().forget(volume.Name)
+	if err := d.refuseInUse(ctx, array, volume); err != nil {
+		return err
+	}
+	if err := array.DeleteAppInstance(ctx, volume.AppInstance); err != nil {
+		return fmt.Errorf("delete volume %s on %s: %w", volume.AppInstance, array.Server(), err)
+	}
+	for _, group := range d.groupNames(volume.Name) {
+		if err := array.DeleteInitiatorGroup(ctx, group); err != nil {
+			return fmt.Errorf("delete initiator group %s on %s: %w", group, array.Server(), err)
+		}
+	}
+	return nil
+}
+
+func (d *Driver) refuseInUse(ctx context.Context, array Array, volume Volume) error {
+	state, _, err := d.lookForGrant(ctx, array, volume.Name)
+	if err != nil {
+		return err
+	}
+	holders := state.all()
+	ai, err := array.AppInstance(ctx, volume.AppInstance)
+	if err != nil && !errors.Is(err, datera.ErrNotFound) {
+		return err
+	}
+	if ai != nil {
+		if instance, err := ai.StorageInstance(); err == nil {
+			holders = append(holders, instance.ActiveInitiators...)
+		}
+	}
+	if len(holders) > 0 {
+		return fmt.Errorf("volume %s is in use by %s: delete the pods that use it first", volume.AppInstance, strings.Join(holders, ", "))
+	}
+	return nil
+}

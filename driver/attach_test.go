@@ -1,0 +1,322 @@
+package driver
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"datera-flexvolume/datera"
+	"datera-flexvolume/datera/dateratest"
+	"datera-flexvolume/testdata/budget"
+)
+
+// requests counts what the array was asked during do.
+func requests(t *testing.T, server *dateratest.Server, do func()) int {
+	t.Helper()
+	server.ResetRequests()
+	do()
+	for _, request := range server.Requests() {
+		t.Logf("%s %s -> %d", request.Method, request.Path, request.Status)
+	}
+	return len(server.Requests())
+}
+
+// What calls ask of the array is held to the README's table, exactly: a call that costs
+// less than it says is a fault of the table.
+func TestBudgetsOfRequests(t *testing.T) {
+	server := array(t)
+	n := newNode(t, server, "node-a").registered(t)
+	options := optionsWith(nil)
+	spends := func(name string, args ...string) {
+		t.Helper()
+		made := requests(t, server, func() { n.ask(t, args...) })
+		require.Equal(t, budget.Of(t, name).Requests, made, name)
+	}
+	grown := []string{"expandvolume", options, globalPath, "107374182401", "1"}
+
+	require.NoError(t, os.RemoveAll(n.Config.RunDir)) // no session key, no hints
+	spends("init", "init")
+	spends("attach, first ever, with login", "attach", options, "node-a")
+	spends("attach, repeated", "attach", options, "node-a")
+	spends("isattached", "isattached", options, "node-a")
+	spends("detach", "detach", "pv-datera-0", "node-a")
+	spends("detach, repeated", "detach", "pv-datera-0", "node-a")
+	spends("isattached", "isattached", options, "node-a")
+	spends("attach, volume exists", "attach", options, "node-a")
+	spends("expandvolume", grown...)
+	spends("expandvolume, repeated", grown...)
+}
+
+func TestNodeCallsMakeNoRequest(t *testing.T) {
+	server := array(t)
+	n := newNode(t, server, "node-a").registered(t)
+	options := optionsWith(nil)
+	device := n.ask(t, "attach", options, "node-a").Device
+	require.Equal(t, 0, requests(t, server, func() {
+		disk := n.ask(t, "waitforattach", device, options).Device
+		n.ask(t, "mountdevice", globalPath, disk, options)
+		n.ask(t, "mount", podPath, options)
+		n.ask(t, "unmount", podPath)
+		n.ask(t, "unmountdevice", globalPath)
+	}))
+}
+
+func TestAttachProvisionsWhatTheOptionsSay(t *testing.T) {
+	server := array(t)
+	n := newNode(t, server, "node-a", func(c *Config) {
+		c.CHAP = CHAPConfig{Username: "chap-user", Password: "chap-secret-1", MutualUsername: "array-user", MutualPassword: "array-secret"}
+	}).registered(t)
+	n.ask(t, "attach", optionsWith(map[string]string{optReplica: "2", optMaxIOPS: "1000", optMaxBandwidth: "10240", optPlacementMode: "all_flash", optIPPool: "default"}), "node-a")
+	ai, err := mustArray(t, n).AppInstance(t.Context(), "kube-pv-datera-0")
+	require.NoError(t, err)
+	instance, err := ai.StorageInstance()
+	require.NoError(t, err)
+	volume, err := ai.Volume()
+	require.NoError(t, err)
+	require.EqualValues(t, 100, volume.SizeGiB)
+	require.Equal(t, 2, volume.ReplicaCount)
+	require.Equal(t, "all_flash", volume.PlacementMode)
+	require.EqualValues(t, 1000, volume.PerformancePolicy.TotalIOPSMax)
+	require.EqualValues(t, 10240, volume.PerformancePolicy.TotalBandwidthMax)
+	require.Equal(t, "deny_all", ai.AccessControlMode)
+	require.Equal(t, []string{datera.AuthMutualCHAP, "chap-user", "array-user"}, []string{instance.Auth.Type, instance.Auth.TargetUserName, instance.Auth.InitiatorUserName})
+	require.Len(t, instance.ACL.InitiatorGroups, 1)
+	require.Empty(t, instance.ACL.Initiators)
+}
+
+func TestAttachBringsAVolumeOnlineAndGivesItCHAP(t *testing.T) {
+	server := array(t)
+	n := newNode(t, server, "node-a").registered(t)
+	n.ask(t, "attach", optionsWith(nil), "node-a")
+	n.ask(t, "detach", "pv-datera-0", "node-a")
+	_, err := mustArray(t, n).SetAdminState(t.Context(), "kube-pv-datera-0", datera.AdminOffline, true)
+	require.NoError(t, err)
+	n.Config.CHAP = CHAPConfig{Username: "chap-user", Password: "chap-secret-1"}
+	n.ask(t, "attach", optionsWith(nil), "node-a")
+	ai, err := mustArray(t, n).AppInstance(t.Context(), "kube-pv-datera-0")
+	require.NoError(t, err)
+	require.Equal(t, datera.AdminOnline, ai.AdminState)
+	instance, err := ai.StorageInstance()
+	require.NoError(t, err)
+	require.Equal(t, datera.AuthCHAP, instance.Auth.Type)
+}
+
+func TestAttachRefuses(t *testing.T) {
+	tests := map[string]struct {
+		change  func(*Config)
+		options map[string]string
+		prepare func(*testing.T, *node)
+		says    []string
+	}{
+		"a node that is not registered": {nil, nil, func(t *testing.T, n *node) { n.name = "node-z" }, []string{"node-z is not registered", "iscsi register node-z"}},
+		"a node's bad name":             {nil, nil, func(t *testing.T, n *node) { n.name = "../x" }, []string{"node name", "../x"}},
+		"a wrong password":              {func(c *Config) { c.Password = "canary-wrong" }, nil, nil, []string{"admin"}},
+		"a smaller volume that exists": {nil, map[string]string{optSize: "200"}, func(t *testing.T, n *node) {
+			n.ask(t, "attach", optionsWith(nil), "node-a")
+		}, []string{"kube-pv-datera-0", "100 GiB", `size is "200"`, "accepted is 100 or less"}},
+		"an unknown template":  {nil, map[string]string{optTemplate: "gold"}, nil, []string{`template "gold"`}},
+		"an unknown pool":      {nil, map[string]string{optIPPool: "fast"}, nil, []string{`ipPool "fast"`}},
+		"an unknown tenant":    {nil, map[string]string{optTenant: "nobody"}, nil, []string{"/root/nobody"}},
+		"an unknown source":    {nil, map[string]string{optSource: "/app_instances/gone/storage_instances/storage-1/volumes/volume-1"}, nil, []string{"volumeSource", "/app_instances/gone/"}},
+		"an unreachable array": {func(c *Config) { c.ManagementIP = "127.0.0.1:1" }, map[string]string{optServer: "127.0.0.1:1"}, nil, []string{"127.0.0.1:1"}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			server := array(t)
+			n := newNode(t, server, "node-a").registered(t)
+			if test.prepare != nil {
+				test.prepare(t, n)
+			}
+			if test.change != nil {
+				test.change(&n.Config)
+			}
+			ctx, cancel := shortly(t)
+			defer cancel()
+			reply := n.Serve(ctx, []string{"attach", optionsWith(test.options), n.name})
+			require.Equal(t, Failure, reply.Status)
+			for _, words := range test.says {
+				require.Contains(t, reply.Message, words)
+			}
+			require.NotContains(t, reply.Message, "canary")
+		})
+	}
+}
+
+func TestAttachMarksVolumesWithData(t *testing.T) {
+	tests := map[string]struct {
+		prepare func(*testing.T, *dateratest.Server, *node)
+		options map[string]string
+		never   bool
+	}{
+		"made just now":       {func(*testing.T, *dateratest.Server, *node) {}, nil, false},
+		"made by others, new": {func(t *testing.T, s *dateratest.Server, n *node) { makeVolume(t, n, "kube-pv-datera-0") }, nil, false},
+		"blocks in use": {func(t *testing.T, s *dateratest.Server, n *node) {
+			makeVolume(t, n, "kube-pv-datera-0")
+			require.NoError(t, s.SetCapacityInUse("kube-pv-datera-0", 1))
+		}, nil, true},
+		"noted as formatted": {func(t *testing.T, s *dateratest.Server, n *node) {
+			makeVolume(t, n, "kube-pv-datera-0")
+			require.NoError(t, mustArray(t, n).SetMetadata(t.Context(), "kube-pv-datera-0", map[string]string{"formatted": "true"}))
+		}, nil, true},
+		"a clone": {func(t *testing.T, s *dateratest.Server, n *node) { makeVolume(t, n, "origin") },
+			map[string]string{optSource: "/app_instances/origin/storage_instances/storage-1/volumes/volume-1"}, true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			server := array(t)
+			n := newNode(t, server, "node-a").registered(t)
+			test.prepare(t, server, n)
+			device := n.ask(t, "attach", optionsWith(test.options), "node-a").Device
+			require.Equal(t, test.never, strings.Contains(device, "format=never"), device)
+		})
+	}
+}
+
+// makeVolume makes a volume as another driver would.
+func makeVolume(t *testing.T, n *node, name string) {
+	t.Helper()
+	_, _, err := mustArray(t, n).CreateAppInstance(t.Context(), datera.AppInstanceRequest{Name: name, CreateMode: "normal", SizeGiB: 100, ReplicaCount: 1})
+	require.NoError(t, err)
+}
+
+func TestOnlyOneNodeWritesHoweverManyRace(t *testing.T) {
+	server := array(t)
+	nodes := []*node{newNode(t, server, "node-a").registered(t), newNode(t, server, "node-b").registered(t), newNode(t, server, "node-c").registered(t)}
+	options := optionsWith(nil)
+	for round := range 20 {
+		replies := make([]Reply, len(nodes))
+		var group sync.WaitGroup
+		for i, n := range nodes {
+			group.Go(func() { replies[i] = n.Serve(t.Context(), []string{"attach", options, n.name}) })
+		}
+		group.Wait()
+		var winners []string
+		for i, reply := range replies {
+			if reply.Status == Success {
+				winners = append(winners, nodes[i].name)
+			} else {
+				require.Contains(t, reply.Message, "holds it", "round %d", round)
+			}
+		}
+		require.Len(t, winners, 1, "round %d: %v", round, replies)
+		state, _, err := nodes[0].lookForGrant(t.Context(), mustArray(t, nodes[0]), "pv-datera-0")
+		require.NoError(t, err)
+		require.Len(t, state.members, 1, "round %d: a loser is still in the group", round)
+		nodes[0].ask(t, "detach", "pv-datera-0", winners[0])
+	}
+}
+
+func TestReadersShareAndWritersDoNot(t *testing.T) {
+	server := array(t)
+	a, b := newNode(t, server, "node-a").registered(t), newNode(t, server, "node-b").registered(t)
+	reading, writing := optionsWith(map[string]string{keyReadWrite: "ro"}), optionsWith(nil)
+
+	a.ask(t, "attach", reading, "node-a")
+	b.ask(t, "attach", reading, "node-b")
+	require.Contains(t, a.refused(t, "attach", writing, "node-a"), "node node-b")
+	b.ask(t, "detach", "pv-datera-0", "node-b")
+	a.ask(t, "attach", writing, "node-a") // the only reader may become the writer
+	require.Contains(t, b.refused(t, "attach", reading, "node-b"), "read-only to node node-b: node node-a")
+	require.True(t, *a.ask(t, "isattached", writing, "node-a").Attached)
+	a.ask(t, "detach", "pv-datera-0", "node-a")
+	state, _, err := a.lookForGrant(t.Context(), mustArray(t, a), "pv-datera-0")
+	require.NoError(t, err)
+	require.Empty(t, state.all(), "a member or reader was left behind")
+}
+
+func TestAttachGoesOnWhereACrashCutItOff(t *testing.T) {
+	server := array(t)
+	n := newNode(t, server, "node-a").registered(t)
+	options := optionsWith(nil)
+	// The group is there with its member, but the ACL policy does not refer to it yet.
+	_, err := mustArray(t, n).CreateInitiatorGroup(t.Context(), n.groupName("pv-datera-0"), n.iqn)
+	require.NoError(t, err)
+	n.ask(t, "attach", options, "node-a")
+	ai, err := mustArray(t, n).AppInstance(t.Context(), "kube-pv-datera-0")
+	require.NoError(t, err)
+	instance, err := ai.StorageInstance()
+	require.NoError(t, err)
+	require.True(t, refersTo(instance, n.groupName("pv-datera-0")), "the volume's ACL policy does not refer to its group")
+}
+
+func TestDetachFindsOtherTenants(t *testing.T) {
+	server := array(t)
+	_, err := server.Do("/root", "POST", "/tenants", map[string]any{"name": "dev"})
+	require.NoError(t, err)
+	n := newNode(t, server, "node-a").registered(t)
+	options := optionsWith(map[string]string{optTenant: "dev"})
+	n.ask(t, "attach", options, "node-a")
+	require.True(t, *n.ask(t, "isattached", options, "node-a").Attached)
+	n.ask(t, "detach", "pv-datera-0", "node-a")
+	require.False(t, *n.ask(t, "isattached", options, "node-a").Attached, "the grant in the other tenant was not found")
+}
+
+func TestDetachOfSomebodyElse(t *testing.T) {
+	server := array(t)
+	a, b := newNode(t, server, "node-a").registered(t), newNode(t, server, "node-b").registered(t)
+	a.ask(t, "attach", optionsWith(nil), "node-a")
+	b.ask(t, "detach", "pv-datera-0", "node-b")
+	require.True(t, *a.ask(t, "isattached", optionsWith(nil), "node-a").Attached, "detaching one node took another's access")
+	require.Contains(t, a.refused(t, "detach", "../etc", "node-a"), "volume name")
+	require.Contains(t, a.refused(t, "detach", "pv-datera-0", "a b"), "node name")
+}
+
+func TestNodeWithANewInitiatorName(t *testing.T) {
+	server := array(t)
+	n := newNode(t, server, "node-a", attachMode(AttachKubelet)).registered(t)
+	n.iqn = "iqn.1993-08.org.debian:01:reinstalled"
+	require.Contains(t, n.refused(t, "attach", optionsWith(nil), "node-a"), "iqn.1993-08.org.debian:01:reinstalled")
+	n.fails["name"] = errors.New("initiatorname.iscsi is missing")
+	require.Contains(t, n.refused(t, "attach", optionsWith(nil), "node-a"), "initiatorname.iscsi is missing")
+}
+
+func TestTwoNodesWithOneInitiatorName(t *testing.T) {
+	server := array(t)
+	a := newNode(t, server, "node-a").registered(t)
+	clone := newNode(t, server, "node-b")
+	clone.iqn = a.iqn
+	_, err := clone.Register(t.Context(), "node-b")
+	require.ErrorContains(t, err, a.iqn)
+	require.ErrorContains(t, err, "k8s_kubernetes_node-a", "the message must say who has that initiator name already")
+}
+
+func TestDelete(t *testing.T) {
+	server := array(t)
+	n := newNode(t, server, "node-a").registered(t)
+	parse := func(changes map[string]string) Volume {
+		volume, err := ParseVolume(optionsWith(changes), "kubernetes")
+		require.NoError(t, err)
+		return volume
+	}
+	never := parse(map[string]string{optRetainPolicy: "never"})
+	n.ask(t, "attach", optionsWith(nil), "node-a")
+	require.ErrorContains(t, n.Delete(t.Context(), parse(nil)), "retainPolicy")
+	require.ErrorContains(t, n.Delete(t.Context(), never), "is in use by "+n.iqn)
+	n.ask(t, "detach", "pv-datera-0", "node-a")
+	allowForeign(t, n, server, "iqn.1993-08.org.debian:01:foreign")
+	setActiveInitiators(t, server, "kube-pv-datera-0", "iqn.1993-08.org.debian:01:foreign")
+	require.ErrorContains(t, n.Delete(t.Context(), never), "foreign", "a volume with a session was deleted")
+	setActiveInitiators(t, server, "kube-pv-datera-0")
+	require.NoError(t, n.Delete(t.Context(), never))
+	_, err := mustArray(t, n).AppInstance(t.Context(), "kube-pv-datera-0")
+	require.ErrorIs(t, err, datera.ErrNotFound)
+	require.NoError(t, n.Delete(t.Context(), never), "deleting what is gone is done")
+}
+
+// allowForeign lets an initiator in that the driver knows nothing of.
+func allowForeign(t *testing.T, n *node, server *dateratest.Server, iqn string) {
+	t.Helper()
+	require.NoError(t, server.RegisterInitiator(iqn, "foreign"))
+	a := mustArray(t, n)
+	_, err := a.CreateInitiatorGroup(t.Context(), "foreign-group", iqn)
+	require.NoError(t, err)
+	ai, err := a.AppInstance(t.Context(), "kube-pv-datera-0")
+	require.NoError(t, err)
+	instance, err := ai.StorageInstance()
+	require.NoError(t, err)
+	require.NoError(t, a.AddInitiatorGroup(t.Context(), instance.Path, "foreign-group"))
+}

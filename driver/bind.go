@@ -1,0 +1,331 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"datera-flexvolume/mount"
+)
+
+// Where kubelet keeps what belongs to this driver, below its root directory.
+const (
+	podVolumesDir = "datera~iscsi"
+	globalMounts  = "plugins/kubernetes.io/flexvolume/datera/iscsi/mounts"
+)
+
+// podVolume is what the path of a pod's volume directory says.
+type podVolume struct {
+	root string // of kubelet
+	name string // of the volume
+}
+
+// parsePodPath takes apart ROOT/pods/UID/volumes/datera~iscsi/NAME.
+func parsePodPath(path string) (podVolume, error) {
+	if err := checkMountPath(path); err != nil {
+		return podVolume{}, err
+	}
+	parts := strings.Split(path, "/")
+	n := len(parts)
+	if n < 6 || parts[n-2] != podVolumesDir || parts[n-3] != "volumes" || parts[n-5] != "pods" {
+		return podVolume{}, fmt.Errorf("directory %s: %w", quoteShort(path), errNotPodPath)
+	}
+	if err := checkVolumeName(parts[n-1]); err != nil {
+		return podVolume{}, err
+	}
+	return podVolume{root: strings.Join(parts[:n-5], "/"), name: parts[n-1]}, nil
+}
+
+func (p podVolume) globalPath(key string) string {
+	return filepath.Join(p.root, globalMounts, key)
+}
+
+// mount gives a pod its volume: a bind mount of what mountdevice mounted or, in attach
+// mode none, everything from the array to the bind mount.
+func (d *Driver) mount(ctx context.Context, path string, volume Volume) error {
+	pod, err := parsePodPath(path)
+	if err != nil {
+		return err
+	}
+	if d.Config.Attach == AttachNone {
+		return d.mountDirect(ctx, path, pod, volume)
+	}
+	unlock, err := d.lockVolume(ctx, volume.Name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return d.bind(ctx, pod.globalPath(volume.Name), path, volume.Name, volume)
+}
+
+// bind mounts the global path on the pod's directory, if it holds the right volume.
+func (d *Driver) bind(ctx context.Context, global, path, key string, volume Volume) error {
+	mounted, found, err := d.Mounter.At(global)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return fmt.Errorf("volume %s is not mounted on %s: mountdevice comes first (kubelet calls it by itself)", volume.Name, global)
+	}
+	if err := d.checkMounted(mounted, key, volume); err != nil {
+		return err
+	}
+	if mounted.ReadOnly && !volume.ReadOnly {
+		return fmt.Errorf("volume %s is mounted read-only on this node (%s) and is wanted read-write: delete the pods that read it, then it is mounted anew", volume.Name, global)
+	}
+	// kubelet made the directory; a person who tries the call by hand has not.
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return fmt.Errorf("make the directory above %s: %w", path, err)
+	}
+	if err := d.Mounter.Bind(ctx, global, path, volume.ReadOnly); err != nil {
+		return fmt.Errorf("bind volume %s: %w", volume.Name, err)
+	}
+	return nil
+}
+
+// checkMounted catches two volumes of one name, which in-line volumes of different pods
+// may be: Kubernetes takes them for one.
+func (d *Driver) checkMounted(mounted mount.Mount, key string, volume Volume) error {
+	r, found := d.journal().read(key)
+	if !found {
+		return nil
+	}
+	if r.AppInstance != volume.AppInstance {
+		return fmt.Errorf("what is mounted on %s as %s is volume %s, not %s: two pods use one volume name for two volumes; give their volumes different names",
+			mounted.Path, volume.Name, r.AppInstance, volume.AppInstance)
+	}
+	attachment, err := ParseAttachment(r.Device)
+	if err != nil {
+		return nil
+	}
+	_, err = d.identify(mounted.Device, attachment)
+	return err
+}
+
+// unmount takes the volume out of a pod's directory.
+func (d *Driver) unmount(ctx context.Context, path string) error {
+	if err := checkMountPath(path); err != nil {
+		return err
+	}
+	if key, r, found := d.directBehind(path); found {
+		return d.unmountDirect(ctx, path, key, r)
+	}
+	if err := d.Mounter.Unmount(ctx, path); err != nil {
+		return fmt.Errorf("unmount: %w", err)
+	}
+	return nil
+}
+
+// directBehind finds the record of a volume that mount attached by itself, by where its
+// file system is mounted besides path.
+func (d *Driver) directBehind(path string) (string, record, bool) {
+	mounted, found, err := d.Mounter.At(path)
+	if err != nil || !found {
+		return "", record{}, false
+	}
+	mounts, err := d.Mounter.Of(mounted.Device)
+	if err != nil {
+		return "", record{}, false
+	}
+	for _, other := range mounts {
+		key := filepath.Base(other.Path)
+		if r, found := d.journal().read(key); found && r.Direct != nil && r.Direct.Mount == other.Path {
+			return key, r, true
+		}
+	}
+	return "", record{}, false
+}
+
+// mountDirect goes the whole way: nobody called attach, waitforattach or mountdevice. The
+// volume is known by its name on the array, since an in-line volume's own is not unique.
+func (d *Driver) mountDirect(ctx context.Context, path string, pod podVolume, volume Volume) error {
+	key := volume.AppInstance
+	unlock, err := d.lockVolume(ctx, key)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	global := pod.globalPath(key)
+	if _, found, err := d.Mounter.At(path); err != nil {
+		return err
+	} else if found {
+		return d.bind(ctx, global, path, key, volume)
+	}
+	if _, found, err := d.Mounter.At(global); err != nil {
+		return err
+	} else if !found {
+		if err := d.mountGlobal(ctx, global, key, volume); err != nil {
+			return err
+		}
+	}
+	return d.bind(ctx, global, path, key, volume)
+}
+
+// mountGlobal attaches the volume to this node and mounts it. A failure is undone here,
+// because kubelet calls no unmount after it.
+func (d *Driver) mountGlobal(ctx context.Context, global, key string, volume Volume) (err error) {
+	node, err := ownNode()
+	if err != nil {
+		return err
+	}
+	// On the array, too, the volume goes by its name there: see mountDirect.
+	named := volume
+	named.Name = key
+	array, err := d.arrayFor(named)
+	if err != nil {
+		return err
+	}
+	connection, err := d.Config.connectionFor(named)
+	if err != nil {
+		return err
+	}
+	device, err := d.attachLocked(ctx, array, named, node)
+	if err != nil {
+		return err
+	}
+	attachment, err := ParseAttachment(device)
+	if err != nil {
+		return err
+	}
+	r := record{Name: volume.Name, AppInstance: volume.AppInstance, Device: device,
+		Direct: &directAttachment{Mount: global, Server: connection.Server.String(), Tenant: volume.Tenant}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.undoDirect(ctx, key, r, array))
+		}
+	}()
+	disk, err := d.login(ctx, key, r, attachment)
+	if err != nil {
+		return err
+	}
+	return d.mountDisk(ctx, global, disk.Path, r, volume)
+}
+
+// undoDirect takes back a mount that failed half-way, also when its time is up.
+func (d *Driver) undoDirect(ctx context.Context, key string, r record, array Array) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer cancel()
+	if err := d.journal().leave(key); err != nil {
+		return err
+	}
+	if err := d.takeOff(ctx, key, r); err != nil {
+		return err
+	}
+	return d.giveBack(ctx, array, key, r)
+}
+
+// unmountDirect unbinds the pod's directory; with the last one the volume goes, too.
+func (d *Driver) unmountDirect(ctx context.Context, path, key string, r record) error {
+	unlock, err := d.lockVolume(ctx, key)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := d.lastOne(path, key, r); err != nil {
+		return err
+	}
+	if err := d.Mounter.Unmount(ctx, path); err != nil {
+		return fmt.Errorf("unmount: %w", err)
+	}
+	return d.releaseDirect(ctx, key, r)
+}
+
+// lastOne marks the removal as begun before the pod's directory is unmounted, because
+// kubelet does not repeat a call for a directory that is no mount point any more.
+func (d *Driver) lastOne(path, key string, r record) error {
+	users, err := d.usersOf(r)
+	if err != nil || len(users) > 1 || len(users) == 1 && users[0] != path {
+		return err
+	}
+	return d.journal().leave(key)
+}
+
+// usersOf lists where the volume is mounted besides its global path.
+func (d *Driver) usersOf(r record) ([]string, error) {
+	global, found, err := d.Mounter.At(r.Direct.Mount)
+	if err != nil || !found {
+		return nil, err
+	}
+	mounts, err := d.Mounter.Of(global.Device)
+	if err != nil {
+		return nil, err
+	}
+	var users []string
+	for _, other := range mounts {
+		if other.Path != r.Direct.Mount {
+			users = append(users, other.Path)
+		}
+	}
+	return users, nil
+}
+
+// releaseDirect removes the volume from the node unless a pod still uses it, and gives
+// the grant back.
+func (d *Driver) releaseDirect(ctx context.Context, key string, r record) error {
+	users, err := d.usersOf(r)
+	if err != nil || len(users) > 0 {
+		return err
+	}
+	if err := d.takeOff(ctx, key, r); err != nil {
+		return err
+	}
+	array, err := d.arrayOf(r.Direct)
+	if err != nil {
+		// Without credentials of its own the node cannot give the grant back; the next
+		// node takes it over, because this one has no session any more.
+		d.Log.WarnContext(ctx, "the grant stays until another node takes it over", "volume", key, "reason", err)
+		return d.journal().forget(key)
+	}
+	return d.giveBack(ctx, array, key, r)
+}
+
+// arrayOf connects to the array of a volume that mount attached, with the credentials of
+// the configuration: those of the volume's secret came with mount only.
+func (d *Driver) arrayOf(direct *directAttachment) (Array, error) {
+	server, err := ParseServer(direct.Server)
+	if err != nil {
+		return nil, err
+	}
+	return d.arrayFor(Volume{Server: server, Tenant: direct.Tenant})
+}
+
+// takeOff unmounts the global path and removes the disk.
+func (d *Driver) takeOff(ctx context.Context, key string, r record) error {
+	if err := d.Mounter.Unmount(ctx, r.Direct.Mount); err != nil {
+		return fmt.Errorf("unmount volume %s: %w", key, err)
+	}
+	target, err := targetOf(r)
+	if err != nil {
+		return err
+	}
+	return d.removeDisk(ctx, key, target)
+}
+
+// giveBack revokes this node's grant and forgets the volume.
+func (d *Driver) giveBack(ctx context.Context, array Array, key string, r record) error {
+	state, _, err := d.lookForGrant(ctx, array, key)
+	if err != nil {
+		return err
+	}
+	iqn, err := d.Initiator.Name()
+	if err != nil {
+		return err
+	}
+	if err := d.revoke(ctx, array, key, iqn, state); err != nil {
+		return err
+	}
+	return d.journal().forget(key)
+}
+
+// ownNode is the name of this node for a registration that it makes by itself: no call
+// of attach mode none carries the one that Kubernetes uses.
+func ownNode() (string, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("find the name of this node: %w", err)
+	}
+	return strings.ToLower(host), nil
+}

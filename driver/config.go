@@ -1,0 +1,299 @@
+package driver
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/yaml"
+)
+
+// AttachMode says who attaches volumes.
+type AttachMode string
+
+// The three ways to attach.
+const (
+	// AttachController: kube-controller-manager calls attach and detach.
+	AttachController AttachMode = "controller"
+	// AttachKubelet: kubelet calls them on the node (enableControllerAttachDetach: false).
+	AttachKubelet AttachMode = "kubelet"
+	// AttachNone: nobody does; mount goes the whole way and unmount back.
+	AttachNone AttachMode = "none"
+)
+
+// Config is the Universal Datera Config that the vendor's tools share, with this driver's
+// own keys beside it. JSON and YAML are both read.
+type Config struct {
+	ManagementIP string `json:"mgmt_ip,omitempty"` // host[:port]
+	Username     string `json:"username,omitempty"`
+	Password     string `json:"password,omitempty"`
+	Tenant       string `json:"tenant,omitempty"`
+	APIVersion   string `json:"api_version,omitempty"`
+	LDAP         string `json:"ldap,omitempty"`
+
+	Scheme  string     `json:"scheme,omitempty"`  // https or http
+	CAFile  string     `json:"ca_file,omitempty"` // PEM; default: the system's authorities
+	Aliases []string   `json:"aliases,omitempty"` // other names under which volumes may name the same array
+	Attach  AttachMode `json:"attach,omitempty"`
+	Cluster string     `json:"cluster,omitempty"` // keeps the names of several clusters on one array apart
+	CHAP    CHAPConfig `json:"chap,omitempty"`
+	Log     LogConfig  `json:"log,omitempty"`
+	// ReplacementTimeout is for how many seconds the kernel holds back I/O to a portal that
+	// is gone, before it fails it. Short suits multipath, long rides over a restart.
+	ReplacementTimeout int `json:"replacement_timeout,omitempty"`
+
+	StateDir string `json:"state_dir,omitempty"` // journal of the volumes on this node
+	RunDir   string `json:"run_dir,omitempty"`   // locks, cached session keys and hints; gone after a reboot
+
+	// Path is the file that was read; empty when none was found.
+	Path string `json:"-"`
+}
+
+// CHAPConfig holds the secrets of an iSCSI login. With the mutual pair the target
+// authenticates itself too.
+type CHAPConfig struct {
+	Username       string `json:"username,omitempty"`
+	Password       string `json:"password,omitempty"`
+	MutualUsername string `json:"mutual_username,omitempty"`
+	MutualPassword string `json:"mutual_password,omitempty"`
+}
+
+// LogConfig says where the log goes and how much of it.
+type LogConfig struct {
+	Path       string `json:"path,omitempty"`
+	Level      string `json:"level,omitempty"`        // debug, info, warn or error
+	MaxSizeMiB int    `json:"max_size_mib,omitempty"` // rotated beyond
+	MaxBackups int    `json:"max_backups,omitempty"`
+}
+
+// Credentials is a user of an array.
+type Credentials struct {
+	Server             Server
+	Username, Password string
+}
+
+// placeholderIP is what the Universal Datera Config's template holds until it is edited.
+const placeholderIP = "REPLACE_ME_WITH_REAL_IP_OR_HOSTNAME"
+
+// CallDeadline bounds every call: below the 2 min 3 s that kubelet gives a pod's volumes.
+const CallDeadline = 100 * time.Second
+
+func defaultConfig() Config {
+	return Config{
+		Tenant:             "/root",
+		APIVersion:         "2.2",
+		Attach:             AttachController,
+		Cluster:            "kubernetes",
+		StateDir:           "/var/lib/datera-iscsi",
+		RunDir:             "/run/datera-iscsi",
+		ReplacementTimeout: 120,
+
+		Log: LogConfig{Path: "/var/log/datera-iscsi/iscsi.log", Level: "info", MaxSizeMiB: 10, MaxBackups: 5},
+	}
+}
+
+// ConfigPlaces lists where a configuration is looked for; the first that exists is taken
+// whole. Beside the binary it is a dot-file, because kubelet runs init again at any
+// change of another file there.
+func ConfigPlaces(getenv func(string) string, executable string) []string {
+	if path := getenv("DATERA_CONFIG"); path != "" {
+		return []string{path}
+	}
+	places := []string{
+		filepath.Join(filepath.Dir(executable), ".datera-config"),
+		filepath.Join(filepath.Dir(executable), ".datera-config.json"),
+	}
+	for _, name := range []string{".datera-config", "datera-config", ".datera-config.json", "datera-config.json"} {
+		places = append(places, filepath.Join("/etc/datera", name))
+	}
+	return places
+}
+
+// LoadConfig reads the first of places that exists, then the environment. No file at all
+// is no error here: init must work without any. An error comes with what could be read.
+func LoadConfig(places []string, getenv func(string) string) (Config, error) {
+	config := defaultConfig()
+	for _, place := range places {
+		document, err := readConfig(place)
+		if errors.Is(err, fs.ErrNotExist) && len(places) > 1 {
+			continue
+		}
+		if err != nil {
+			return config, err
+		}
+		config.Path = place
+		if err := yaml.UnmarshalStrict(document, &config); err != nil {
+			return config, fmt.Errorf("configuration %s: %w", place, redactedSyntax(err))
+		}
+		break
+	}
+	for variable, field := range map[string]*string{
+		"DAT_MGMT": &config.ManagementIP, "DAT_USER": &config.Username, "DAT_PASS": &config.Password,
+		"DAT_TENANT": &config.Tenant, "DAT_API": &config.APIVersion, "DAT_LDAP": &config.LDAP,
+	} {
+		if value := getenv(variable); value != "" {
+			*field = value
+		}
+	}
+	return config, config.check()
+}
+
+// readConfig refuses a file that others may read: it holds the array's password.
+func readConfig(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("configuration %s is no regular file", path)
+	}
+	if info.Mode().Perm()&0o007 != 0 {
+		return nil, fmt.Errorf("configuration %s has mode %04o and holds the array's password: make it unreadable to others with chmod 0600 %s",
+			path, info.Mode().Perm(), path)
+	}
+	return os.ReadFile(path)
+}
+
+var unknownField = pattern(`unknown field "([^"]*)"`)
+
+// redactedSyntax keeps a syntax error from quoting the line with the password.
+func redactedSyntax(err error) error {
+	if match := unknownField().FindStringSubmatch(err.Error()); match != nil {
+		return fmt.Errorf("unknown key %s: did you mean %s?", quoteShort(match[1]), nearest(match[1], configKeys))
+	}
+	return errors.New("it is neither valid JSON nor valid YAML with the keys " + strings.Join(configKeys, ", ") + " (the offending text is not shown, it may hold a secret)")
+}
+
+var configKeys = []string{
+	"mgmt_ip", "username", "password", "tenant", "api_version", "ldap", "scheme", "ca_file", "aliases",
+	"attach", "cluster", "chap", "log", "replacement_timeout", "state_dir", "run_dir", "mutual_username", "mutual_password", "path", "level", "max_size_mib", "max_backups",
+}
+
+var clusterName = pattern(`\A[A-Za-z0-9][A-Za-z0-9-]*\z`)
+
+func (c Config) check() error {
+	var errs []error
+	refuse := func(field, value, accepts string) {
+		errs = append(errs, fmt.Errorf("configuration %s: %s is %s: accepted is %s", c.Path, field, quoteShort(value), accepts))
+	}
+	if c.ManagementIP == placeholderIP {
+		refuse("mgmt_ip", c.ManagementIP, "the array's management address: the template was not filled in")
+	} else if _, err := ParseServer(c.ManagementIP); c.ManagementIP != "" && err != nil {
+		refuse("mgmt_ip", c.ManagementIP, serverAccepts)
+	}
+	for _, alias := range c.Aliases {
+		if _, err := ParseServer(alias); err != nil {
+			refuse("aliases", alias, serverAccepts)
+		}
+	}
+	if !slices.Contains([]string{"", "http", "https"}, c.Scheme) {
+		refuse("scheme", c.Scheme, "https or http")
+	}
+	if !slices.Contains([]AttachMode{AttachController, AttachKubelet, AttachNone}, c.Attach) {
+		refuse("attach", string(c.Attach), "controller, kubelet or none")
+	}
+	if len(c.Cluster) > 32 || !clusterName().MatchString(c.Cluster) {
+		refuse("cluster", c.Cluster, "1 to 32 letters, digits and '-'")
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
+		refuse("log.level", c.Log.Level, "debug, info, warn or error")
+	}
+	if c.ReplacementTimeout < 1 || c.ReplacementTimeout > 3600 {
+		refuse("replacement_timeout", fmt.Sprint(c.ReplacementTimeout), "1 to 3600 seconds")
+	}
+	if (c.CHAP.Username == "") != (c.CHAP.Password == "") || (c.CHAP.MutualUsername == "") != (c.CHAP.MutualPassword == "") {
+		errs = append(errs, fmt.Errorf("configuration %s: chap has a user name without a password or the reverse", c.Path))
+	}
+	if c.CHAP.MutualUsername != "" && c.CHAP.Username == "" {
+		errs = append(errs, fmt.Errorf("configuration %s: chap has mutual_username but no username: mutual CHAP needs both pairs", c.Path))
+	}
+	for field, secret := range map[string]string{"chap.password": c.CHAP.Password, "chap.mutual_password": c.CHAP.MutualPassword} {
+		if secret != "" && (len(secret) < 12 || len(secret) > 16) {
+			errs = append(errs, fmt.Errorf("configuration %s: %s has %d characters: accepted are 12 to 16", c.Path, field, len(secret)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Secrets lists what must never be printed.
+func (c Config) Secrets() []string {
+	return []string{c.Password, c.CHAP.Password, c.CHAP.MutualPassword}
+}
+
+// connection is where and as whom to speak to an array.
+type connection struct {
+	Server      Server
+	Scheme      string
+	Credentials Credentials
+}
+
+// connectionFor decides with which credentials a volume's array is addressed. Those of
+// the configuration go to the configured server and nowhere else: otherwise whoever may
+// create a volume could have the password sent to himself.
+func (c Config) connectionFor(volume Volume) (connection, error) {
+	if volume.Secret != nil {
+		return c.connectionOfSecret(volume)
+	}
+	if c.ManagementIP == "" || c.Username == "" || c.Password == "" {
+		return connection{}, c.noCredentials()
+	}
+	configured, err := ParseServer(c.ManagementIP)
+	if err != nil {
+		return connection{}, fmt.Errorf("mgmt_ip: %w", err)
+	}
+	if volume.Server != (Server{}) && !c.names(configured, volume.Server) {
+		return connection{}, fmt.Errorf("option %s is %q, but the credentials of %s belong to %s and are sent nowhere else: "+
+			"correct the option, list the name under aliases in the configuration, or give the volume a secretRef (attach mode none)",
+			optServer, volume.Server, c.Path, configured)
+	}
+	return connection{Server: configured, Scheme: c.schemeFor(configured), Credentials: Credentials{Username: c.Username, Password: c.Password}}, nil
+}
+
+func (c Config) connectionOfSecret(volume Volume) (connection, error) {
+	server := volume.Secret.Server
+	switch {
+	case server == (Server{}) && volume.Server == (Server{}):
+		return connection{}, fmt.Errorf("the volume's secret names no server: add the key server to it, or the option %s to the volume", optServer)
+	case server == (Server{}):
+		server = volume.Server
+	case volume.Server != (Server{}) && !server.sameArray(volume.Server):
+		return connection{}, fmt.Errorf("option %s is %q, but the volume's secret is for %q: make them equal", optServer, volume.Server, server)
+	}
+	return connection{Server: server, Scheme: c.schemeFor(server), Credentials: *volume.Secret}, nil
+}
+
+func (c Config) names(configured, wanted Server) bool {
+	if configured.sameArray(wanted) {
+		return true
+	}
+	return slices.ContainsFunc(c.Aliases, func(alias string) bool {
+		server, err := ParseServer(alias)
+		return err == nil && server.sameArray(wanted)
+	})
+}
+
+// schemeFor is the configured scheme; without one the array's plain port speaks http and
+// everything else https.
+func (c Config) schemeFor(server Server) string {
+	switch {
+	case c.Scheme != "":
+		return c.Scheme
+	case server.Port == portHTTP:
+		return "http"
+	}
+	return "https"
+}
+
+func (c Config) noCredentials() error {
+	where := "no configuration was found"
+	if c.Path != "" {
+		where = "the configuration " + c.Path + " has no mgmt_ip, username or password"
+	}
+	return fmt.Errorf("no credentials for the array: %s. Put mgmt_ip, username and password into .datera-config beside the driver's binary or into /etc/datera/datera-config (mode 0600), "+
+		"or name a file in DATERA_CONFIG", where)
+}

@@ -1,0 +1,170 @@
+package driver
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func noEnvironment(string) string { return "" }
+
+func writeConfig(t *testing.T, content string, mode os.FileMode) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), ".datera-config")
+	require.NoError(t, os.WriteFile(path, []byte(content), mode))
+	require.NoError(t, os.Chmod(path, mode))
+	return path
+}
+
+func TestLoadConfig(t *testing.T) {
+	universal := `{"mgmt_ip":"1.1.1.1","username":"admin","password":"password","tenant":"/root/dev","api_version":"2.3","ldap":""}`
+	tests := map[string]struct {
+		content string
+		env     map[string]string
+		check   func(*require.Assertions, Config)
+	}{
+		"the vendor's file": {universal, nil, func(r *require.Assertions, c Config) {
+			r.Equal([]string{"1.1.1.1", "admin", "password", "/root/dev", "2.3"}, []string{c.ManagementIP, c.Username, c.Password, c.Tenant, c.APIVersion})
+			r.Equal(AttachController, c.Attach)
+		}},
+		"YAML with the driver's own keys": {"mgmt_ip: array:7717\nattach: none\ncluster: prod\nchap: {username: u, password: twelve-chars}\n", nil, func(r *require.Assertions, c Config) {
+			r.Equal(AttachNone, c.Attach)
+			r.Equal("prod", c.Cluster)
+			r.Equal("twelve-chars", c.CHAP.Password)
+		}},
+		"the environment wins": {universal, map[string]string{"DAT_MGMT": "2.2.2.2", "DAT_PASS": "other", "DAT_TENANT": "/root/x"}, func(r *require.Assertions, c Config) {
+			r.Equal([]string{"2.2.2.2", "other", "/root/x"}, []string{c.ManagementIP, c.Password, c.Tenant})
+		}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			config, err := LoadConfig([]string{writeConfig(t, test.content, 0o600)}, func(key string) string { return test.env[key] })
+			require.NoError(t, err)
+			test.check(require.New(t), config)
+		})
+	}
+}
+
+func TestLoadConfigWithoutAFile(t *testing.T) {
+	config, err := LoadConfig([]string{"/no/such/file", "/nor/this"}, noEnvironment)
+	require.NoError(t, err, "init must work without a configuration")
+	require.Equal(t, AttachController, config.Attach)
+	_, err = config.connectionFor(Volume{})
+	require.ErrorContains(t, err, "no configuration was found")
+	require.ErrorContains(t, err, ".datera-config")
+}
+
+func TestLoadConfigRefuses(t *testing.T) {
+	tests := map[string]struct {
+		content string
+		mode    os.FileMode
+		says    []string
+	}{
+		"a file that others may read": {`{"password":"canary"}`, 0o644, []string{"0644", "chmod 0600"}},
+		"an unknown key":              {"mgmnt_ip: x", 0o600, []string{"mgmnt_ip", "did you mean mgmt_ip"}},
+		"no JSON and no YAML":         {"{password: canary: x", 0o600, []string{"neither valid JSON nor valid YAML"}},
+		"a mode":                      {"attach: always", 0o600, []string{"attach", "always", "controller, kubelet or none"}},
+		"a scheme":                    {"scheme: ftp", 0o600, []string{"scheme", "ftp", "https or http"}},
+		"a cluster":                   {"cluster: a b", 0o600, []string{"cluster", "a b"}},
+		"a server":                    {"mgmt_ip: http://x", 0o600, []string{"mgmt_ip", "http://x"}},
+		"an alias":                    {"aliases: ['a b']", 0o600, []string{"aliases", "a b"}},
+		"the vendor's template":       {"mgmt_ip: REPLACE_ME_WITH_REAL_IP_OR_HOSTNAME", 0o600, []string{"mgmt_ip", "not filled in"}},
+		"half of CHAP":                {"chap: {username: u}", 0o600, []string{"chap"}},
+		"half of mutual CHAP":         {"chap: {mutual_username: u, mutual_password: twelve-chars}", 0o600, []string{"needs both pairs"}},
+		"a short CHAP secret":         {"chap: {username: u, password: canary}", 0o600, []string{"chap.password", "12 to 16"}},
+		"a timeout":                   {"replacement_timeout: 0", 0o600, []string{"replacement_timeout", `"0"`, "1 to 3600"}},
+		"a log level":                 {"log: {level: loud}", 0o600, []string{"log.level", "loud"}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			path := writeConfig(t, test.content, test.mode)
+			_, err := LoadConfig([]string{path}, noEnvironment)
+			require.Error(t, err, "the configuration was accepted")
+			require.ErrorContains(t, err, path)
+			for _, words := range test.says {
+				require.ErrorContains(t, err, words)
+			}
+			require.NotContains(t, err.Error(), "canary", "the message shows a secret")
+		})
+	}
+}
+
+func TestLoadConfigThatIsNamedMustExist(t *testing.T) {
+	_, err := LoadConfig([]string{"/no/such/file"}, noEnvironment)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	_, err = LoadConfig([]string{t.TempDir()}, noEnvironment)
+	require.ErrorContains(t, err, "no regular file")
+}
+
+func TestConfigPlaces(t *testing.T) {
+	places := ConfigPlaces(noEnvironment, "/plugins/datera~iscsi/iscsi")
+	require.Equal(t, "/plugins/datera~iscsi/.datera-config", places[0])
+	for _, place := range places {
+		if filepath.Dir(place) == "/plugins/datera~iscsi" {
+			require.Equal(t, byte('.'), filepath.Base(place)[0], "kubelet would probe again at every change of %s", place)
+		}
+	}
+	require.Contains(t, places, "/etc/datera/datera-config")
+	require.Equal(t, []string{"/x/y"}, ConfigPlaces(func(string) string { return "/x/y" }, "/plugins/iscsi"))
+}
+
+func TestConnectionFor(t *testing.T) {
+	configured := Config{ManagementIP: "array", Username: "admin", Password: "password", Aliases: []string{"tlx170.tlx.daterainc.com"}}
+	plain := configured
+	plain.ManagementIP = "127.0.0.1:7717"
+	http := configured
+	http.Scheme = "http"
+	server := func(text string) Server {
+		s, err := ParseServer(text)
+		require.NoError(t, err)
+		return s
+	}
+	secret := &Credentials{Username: "u", Password: "p"}
+	tests := map[string]struct {
+		config Config
+		volume Volume
+		want   string // scheme, server, user
+		fails  string
+	}{
+		"the configured array":               {configured, Volume{}, "https array admin", ""},
+		"its plain port in the option":       {configured, Volume{Server: server("array:7717")}, "https array admin", ""},
+		"an alias":                           {configured, Volume{Server: server("tlx170.tlx.daterainc.com:7717")}, "https array admin", ""},
+		"a configured plain port":            {plain, Volume{Server: server("127.0.0.1:7717")}, "http 127.0.0.1:7717 admin", ""},
+		"a configured scheme":                {http, Volume{}, "http array admin", ""},
+		"another server":                     {configured, Volume{Server: server("evil:7717")}, "", "sent nowhere else"},
+		"another port":                       {configured, Volume{Server: server("array:9999")}, "", "sent nowhere else"},
+		"a secret with the option's server":  {configured, Volume{Server: server("other:7717"), Secret: secret}, "http other:7717 u", ""},
+		"a secret with its own server":       {configured, Volume{Secret: &Credentials{Server: server("other"), Username: "u", Password: "p"}}, "https other u", ""},
+		"a secret without any server":        {configured, Volume{Secret: secret}, "", "names no server"},
+		"a secret and option that differ":    {configured, Volume{Server: server("a1"), Secret: &Credentials{Server: server("a2"), Username: "u", Password: "p"}}, "", "make them equal"},
+		"a configuration without a password": {Config{Path: "/x", ManagementIP: "array", Username: "u"}, Volume{}, "", "the configuration /x has no"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			c, err := test.config.connectionFor(test.volume)
+			if test.fails != "" {
+				require.ErrorContains(t, err, test.fails)
+				require.NotContains(t, err.Error(), "password is")
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, test.want, c.Scheme+" "+c.Server.String()+" "+c.Credentials.Username)
+		})
+	}
+}
+
+func FuzzLoadConfig(f *testing.F) {
+	f.Add(`{"mgmt_ip":"1.1.1.1"}`)
+	f.Add("attach: none\nchap: {username: u}")
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, content string) {
+		path := filepath.Join(dir, "config")
+		require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+		config, err := LoadConfig([]string{path}, noEnvironment)
+		if err == nil {
+			require.Contains(t, []AttachMode{AttachController, AttachKubelet, AttachNone}, config.Attach)
+		}
+	})
+}

@@ -1,0 +1,117 @@
+// Package driver speaks FlexVolume's protocol and leads a volume through its life: from
+// the options of a PersistentVolume to a file system in a pod's directory, and back. It is
+// the only package that knows the words of Kubernetes.
+package driver
+
+import (
+	"context"
+	"log/slog"
+
+	"datera-flexvolume/datera"
+	"datera-flexvolume/iscsi"
+	"datera-flexvolume/mount"
+)
+
+// Array is what the driver needs of the storage cluster.
+type Array interface {
+	Server() string
+	AppInstance(ctx context.Context, nameOrID string) (*datera.AppInstance, error)
+	CreateAppInstance(ctx context.Context, request datera.AppInstanceRequest) (ai *datera.AppInstance, created bool, err error)
+	SetAdminState(ctx context.Context, id, state string, force bool) (*datera.AppInstance, error)
+	DeleteAppInstance(ctx context.Context, id string) error
+	ResizeVolume(ctx context.Context, volumePath string, sizeGiB int64) (*datera.Volume, error)
+	Metadata(ctx context.Context, id string) (map[string]string, error)
+	SetMetadata(ctx context.Context, id string, metadata map[string]string) error
+	SetPerformancePolicy(ctx context.Context, volumePath string, policy datera.PerformancePolicy) error
+	SetAuth(ctx context.Context, storageInstancePath string, auth datera.Auth) error
+	AddInitiatorGroup(ctx context.Context, storageInstancePath, group string) error
+	InitiatorByName(ctx context.Context, name string) (*datera.Initiator, error)
+	Initiator(ctx context.Context, iqn string) (*datera.Initiator, error)
+	RegisterInitiator(ctx context.Context, iqn, name string) (*datera.Initiator, error)
+	InitiatorGroups(ctx context.Context, names ...string) (map[string]*datera.InitiatorGroup, error)
+	CreateInitiatorGroup(ctx context.Context, name string, iqns ...string) (*datera.InitiatorGroup, error)
+	AddMember(ctx context.Context, group, iqn string) (*datera.InitiatorGroup, error)
+	RemoveMember(ctx context.Context, group, iqn string) (*datera.InitiatorGroup, error)
+	DeleteInitiatorGroup(ctx context.Context, name string) error
+	Tenants(ctx context.Context) ([]string, error)
+}
+
+// Initiator is what the driver needs of the host's iSCSI initiator.
+type Initiator interface {
+	Name() (string, error)
+	Attach(ctx context.Context, target iscsi.Target, chap iscsi.CHAP) (iscsi.Device, error)
+	Find(ctx context.Context, target iscsi.Target) (iscsi.Device, bool, error)
+	Identify(devicePath string) (iscsi.Device, error)
+	Detach(ctx context.Context, target iscsi.Target) error
+	Resize(ctx context.Context, device iscsi.Device, bytes int64) (int64, error)
+}
+
+// Mounter is what the driver needs of the host's file systems.
+type Mounter interface {
+	Inspect(ctx context.Context, device string) (mount.Content, error)
+	Format(ctx context.Context, request mount.FormatRequest) error
+	Mount(ctx context.Context, device, path, filesystem string, options mount.MountOptions) error
+	Bind(ctx context.Context, source, path string, readOnly bool) error
+	Unmount(ctx context.Context, path string) error
+	Released(ctx context.Context, device string) error
+	At(path string) (mount.Mount, bool, error)
+	Of(device string) ([]mount.Mount, error)
+	Grow(ctx context.Context, device, path, filesystem string) error
+}
+
+// OpenArray connects to an array as a user, in a tenant. It makes no request yet.
+type OpenArray func(scheme string, credentials Credentials, tenant string) (Array, error)
+
+// Driver holds what the calls need. The zero value answers init.
+type Driver struct {
+	Config Config
+	// ConfigError is what was wrong with the configuration; every call but init reports it.
+	ConfigError error
+	OpenArray   OpenArray
+	Initiator   Initiator
+	Mounter     Mounter
+	Log         *slog.Logger
+}
+
+func (d *Driver) journal() journal { return journal{d.Config.StateDir} }
+
+func (d *Driver) chap() iscsi.CHAP {
+	c := d.Config.CHAP
+	return iscsi.CHAP{Username: c.Username, Password: c.Password, UsernameIn: c.MutualUsername, PasswordIn: c.MutualPassword}
+}
+
+// auth is the array's side of the same secrets: its target_* pair is what the host
+// presents, its initiator_* pair what the target answers with.
+func (d *Driver) auth() datera.Auth {
+	c := d.Config.CHAP
+	auth := datera.Auth{Type: datera.AuthNone}
+	if c.Username != "" {
+		auth = datera.Auth{Type: datera.AuthCHAP, TargetUserName: c.Username, TargetPassword: c.Password}
+	}
+	if c.MutualUsername != "" {
+		auth.Type, auth.InitiatorUserName, auth.InitiatorPassword = datera.AuthMutualCHAP, c.MutualUsername, c.MutualPassword
+	}
+	return auth
+}
+
+func (d *Driver) arrayFor(volume Volume) (Array, error) {
+	if d.ConfigError != nil && volume.Secret == nil {
+		return nil, d.ConfigError
+	}
+	connection, err := d.Config.connectionFor(volume)
+	if err != nil {
+		return nil, err
+	}
+	tenant := volume.Tenant
+	if tenant == "" {
+		tenant = d.Config.Tenant
+	}
+	credentials := connection.Credentials
+	credentials.Server = connection.Server
+	return d.OpenArray(connection.Scheme, credentials, tenant)
+}
+
+// configuredArray is for the calls that know a volume by its name alone.
+func (d *Driver) configuredArray(tenant string) (Array, error) {
+	return d.arrayFor(Volume{Tenant: tenant})
+}

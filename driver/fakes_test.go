@@ -1,0 +1,275 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"datera-flexvolume/datera"
+	"datera-flexvolume/datera/dateratest"
+	"datera-flexvolume/iscsi"
+	"datera-flexvolume/mount"
+)
+
+// host stands for a node's kernel: its disks and its mounts. The real ones are tried in
+// the virtual machine.
+type host struct {
+	iqn     string
+	disks   map[string]iscsi.Device  // by path
+	content map[string]mount.Content // by serial
+	filled  map[string]int64         // size of the file system, by serial
+	mounts  []mount.Mount
+	done    []string // what was changed, in order
+	fails   map[string]error
+}
+
+func newHost(name string) *host {
+	return &host{
+		iqn:   "iqn.1993-08.org.debian:01:" + name,
+		disks: map[string]iscsi.Device{}, content: map[string]mount.Content{}, filled: map[string]int64{}, fails: map[string]error{},
+	}
+}
+
+func (h *host) did(format string, args ...any) error {
+	line := fmt.Sprintf(format, args...)
+	h.done = append(h.done, line)
+	word, _, _ := strings.Cut(line, " ")
+	return h.fails[word]
+}
+
+func (h *host) Name() (string, error) { return h.iqn, h.fails["name"] }
+
+func (h *host) Attach(_ context.Context, target iscsi.Target, _ iscsi.CHAP) (iscsi.Device, error) {
+	if disk, found, _ := h.Find(context.TODO(), target); found {
+		return disk, nil
+	}
+	if err := h.did("login %s", target.Serial); err != nil {
+		return iscsi.Device{}, err
+	}
+	path := fmt.Sprintf("/dev/sd%c", 'b'+len(h.disks))
+	h.disks[path] = iscsi.Device{Path: path, Paths: []string{path}, Target: target, Bytes: 100 * gib}
+	return h.disks[path], nil
+}
+
+func (h *host) Find(_ context.Context, target iscsi.Target) (iscsi.Device, bool, error) {
+	for _, disk := range h.disks {
+		if sameDisk(disk.Target, target) {
+			return disk, true, nil
+		}
+	}
+	return iscsi.Device{}, false, nil
+}
+
+func (h *host) Identify(path string) (iscsi.Device, error) {
+	disk, found := h.disks[path]
+	if !found {
+		return iscsi.Device{}, iscsi.ErrNotISCSI
+	}
+	return disk, nil
+}
+
+func (h *host) Detach(_ context.Context, target iscsi.Target) error {
+	for path, disk := range h.disks {
+		if sameDisk(disk.Target, target) {
+			if err := h.did("logout %s", target.Serial); err != nil {
+				return err
+			}
+			delete(h.disks, path)
+		}
+	}
+	return nil
+}
+
+func (h *host) Resize(_ context.Context, device iscsi.Device, bytes int64) (int64, error) {
+	if err := h.did("rescan %s", device.Path); err != nil {
+		return device.Bytes, err
+	}
+	device.Bytes = bytes
+	h.disks[device.Path] = device
+	return bytes, nil
+}
+
+func (h *host) Inspect(_ context.Context, device string) (mount.Content, error) {
+	content, known := h.content[h.disks[device].Target.Serial]
+	if !known {
+		content.Blank = true
+	}
+	return content, h.fails["inspect"]
+}
+
+func (h *host) Format(_ context.Context, request mount.FormatRequest) error {
+	if err := h.did("mkfs.%s %s %d", request.Filesystem, request.Device, request.Bytes); err != nil {
+		return err
+	}
+	disk := h.disks[request.Device]
+	h.content[disk.Target.Serial] = mount.Content{Filesystem: request.Filesystem}
+	h.filled[disk.Target.Serial] = disk.Bytes
+	return nil
+}
+
+func (h *host) Mount(_ context.Context, device, path, filesystem string, options mount.MountOptions) error {
+	if mounted, found, _ := h.At(path); found {
+		if mounted.Device != device {
+			return fmt.Errorf("%s is mounted on %s", mounted.Device, path)
+		}
+		return nil
+	}
+	if err := h.did("mount %s %s", device, path); err != nil {
+		return err
+	}
+	h.mounts = append(h.mounts, mount.Mount{Device: device, Path: path, Root: "/", Filesystem: filesystem, ReadOnly: options.ReadOnly})
+	return nil
+}
+
+func (h *host) Bind(_ context.Context, source, path string, readOnly bool) error {
+	if _, found, _ := h.At(path); found {
+		return nil
+	}
+	if err := h.did("bind %s %s", source, path); err != nil {
+		return err
+	}
+	mounted, _, _ := h.At(source)
+	mounted.Path, mounted.ReadOnly = path, readOnly
+	h.mounts = append(h.mounts, mounted)
+	return nil
+}
+
+func (h *host) Unmount(_ context.Context, path string) error {
+	if _, found, _ := h.At(path); !found {
+		return nil
+	}
+	if err := h.did("umount %s", path); err != nil {
+		return err
+	}
+	h.mounts = slices.DeleteFunc(h.mounts, func(m mount.Mount) bool { return m.Path == path })
+	return nil
+}
+
+func (h *host) Released(_ context.Context, device string) error {
+	for _, mounted := range h.mounts {
+		if mounted.Device == device {
+			return fmt.Errorf("%s is still mounted on %s", device, mounted.Path)
+		}
+	}
+	return h.fails["released"]
+}
+
+func (h *host) At(path string) (mount.Mount, bool, error) {
+	for _, mounted := range slices.Backward(h.mounts) {
+		if mounted.Path == path {
+			return mounted, true, h.fails["mountinfo"]
+		}
+	}
+	return mount.Mount{}, false, h.fails["mountinfo"]
+}
+
+func (h *host) Of(device string) ([]mount.Mount, error) {
+	var of []mount.Mount
+	for _, mounted := range h.mounts {
+		if mounted.Device == device {
+			of = append(of, mounted)
+		}
+	}
+	return of, nil
+}
+
+func (h *host) Grow(_ context.Context, device, path, filesystem string) error {
+	disk := h.disks[device]
+	if size, known := h.filled[disk.Target.Serial]; !known || size == disk.Bytes {
+		return nil
+	}
+	h.filled[disk.Target.Serial] = disk.Bytes
+	return h.did("grow %s %s", filesystem, path)
+}
+
+// takeDone returns what was changed since the last look.
+func (h *host) takeDone() []string {
+	done := h.done
+	h.done = nil
+	return done
+}
+
+// array starts a simulated storage cluster.
+func array(t *testing.T) *dateratest.Server {
+	t.Helper()
+	return dateratest.Start(t)
+}
+
+// node is a driver on a host of its own, connected to the array by the real client.
+type node struct {
+	*Driver
+	*host
+	name string
+}
+
+func newNode(t *testing.T, server *dateratest.Server, name string, change ...func(*Config)) *node {
+	t.Helper()
+	dir := t.TempDir()
+	config := defaultConfig()
+	config.ManagementIP, config.Username, config.Password, config.Scheme = server.Address(), "admin", "password", "http"
+	config.Aliases = []string{"tlx170.tlx.daterainc.com"}
+	config.StateDir, config.RunDir = filepath.Join(dir, "state"), filepath.Join(dir, "run")
+	for _, apply := range change {
+		apply(&config)
+	}
+	h := newHost(name)
+	return &node{name: name, host: h, Driver: &Driver{
+		Config: config, Initiator: h, Mounter: h, Log: slog.New(slog.DiscardHandler),
+		OpenArray: func(scheme string, credentials Credentials, tenant string) (Array, error) {
+			return datera.New(datera.Config{
+				Address: credentials.Server.String(), Scheme: scheme, Username: credentials.Username, Password: credentials.Password,
+				Tenant: tenant, APIVersion: config.APIVersion, TokenDir: filepath.Join(config.RunDir, "session"),
+			})
+		},
+	}}
+}
+
+func attachMode(mode AttachMode) func(*Config) { return func(c *Config) { c.Attach = mode } }
+
+// register makes the node known to the array.
+func (n *node) registered(t *testing.T) *node {
+	t.Helper()
+	_, err := n.Register(t.Context(), n.name)
+	require.NoError(t, err)
+	return n
+}
+
+// ask makes a call and wants it to succeed.
+func (n *node) ask(t *testing.T, args ...string) Reply {
+	t.Helper()
+	reply := n.Serve(t.Context(), args)
+	require.Equal(t, Success, reply.Status, "%s: %s", args[0], reply.Message)
+	return reply
+}
+
+// refused makes a call that must fail and returns its message.
+func (n *node) refused(t *testing.T, args ...string) string {
+	t.Helper()
+	reply := n.Serve(t.Context(), args)
+	require.Equal(t, Failure, reply.Status, "%s was not refused: %s", args[0], reply.Line())
+	require.NotEmpty(t, reply.Message)
+	return reply.Message
+}
+
+const (
+	kubeletRoot = "/tmp/datera-flexvolume-kubelet"
+	globalPath  = kubeletRoot + "/" + globalMounts + "/pv-datera-0"
+	podPath     = kubeletRoot + "/pods/11111111-2222-3333-4444-555555555555/volumes/datera~iscsi/pv-datera-0"
+	otherPod    = kubeletRoot + "/pods/66666666-2222-3333-4444-555555555555/volumes/datera~iscsi/pv-datera-0"
+)
+
+var errInjected = errors.New("injected")
+
+// shortly is a context for calls that would wait for an array that is not there.
+func shortly(t *testing.T) (context.Context, context.CancelFunc) {
+	t.Helper()
+	return context.WithTimeout(t.Context(), 500*time.Millisecond)
+}

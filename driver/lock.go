@@ -1,0 +1,35 @@
+package driver
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+const lockPoll = 10 * time.Millisecond
+
+// lockVolume makes this process the only one on the host that works on a volume. The
+// kernel drops the lock with the process; waiting counts against the call's deadline.
+func (d *Driver) lockVolume(ctx context.Context, key string) (unlock func(), err error) {
+	lock, err := d.volumeLock(key)
+	if err != nil {
+		return nil, err
+	}
+	locked, err := lock.TryLockContext(ctx, lockPoll)
+	if err != nil || !locked {
+		return nil, fmt.Errorf("wait for another call that works on volume %s: %w; kubelet tries again by itself", key, err)
+	}
+	return func() { _ = lock.Unlock() }, nil
+}
+
+func (d *Driver) volumeLock(key string) (*flock.Flock, error) {
+	dir := filepath.Join(d.Config.RunDir, "lock")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the folder of the locks: %w", err)
+	}
+	return flock.New(filepath.Join(dir, "volume-"+fileNameFor(key)), flock.SetPermissions(0o600)), nil
+}

@@ -1,0 +1,316 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"datera-flexvolume/iscsi"
+	"datera-flexvolume/mount"
+)
+
+const gib = 1 << 30
+
+// waitForAttach logs in to the volume's target and returns the path of its disk.
+func (d *Driver) waitForAttach(ctx context.Context, device string, volume Volume) (string, error) {
+	attachment, err := ParseAttachment(device)
+	if err != nil {
+		return "", err
+	}
+	unlock, err := d.lockVolume(ctx, volume.Name)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	disk, err := d.login(ctx, volume.Name, record{Name: volume.Name, AppInstance: volume.AppInstance, Device: device}, attachment)
+	return disk.Path, err
+}
+
+// login attaches the target under a record. The record is written first: whatever happens
+// next, it leads back to what must be undone.
+func (d *Driver) login(ctx context.Context, key string, r record, attachment Attachment) (iscsi.Device, error) {
+	if err := d.journal().write(key, r); err != nil {
+		return iscsi.Device{}, err
+	}
+	disk, err := d.Initiator.Attach(ctx, attachment.Target, d.chap())
+	if err == nil {
+		return disk, nil
+	}
+	err = fmt.Errorf("attach volume %s: %w", r.AppInstance, err)
+	// Nobody may ever try again, so nothing stays; unless the volume was here before and is in use.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer cancel()
+	if d.removeDisk(ctx, key, attachment.Target) == nil {
+		err = errors.Join(err, d.journal().forget(key))
+	}
+	return iscsi.Device{}, err
+}
+
+// mountDevice mounts the volume's disk on the node's global path, and makes the file
+// system where the disk is provably blank.
+func (d *Driver) mountDevice(ctx context.Context, path, device string, volume Volume) error {
+	if err := checkMountPath(path); err != nil {
+		return err
+	}
+	unlock, err := d.lockVolume(ctx, volume.Name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	r, found := d.journal().read(volume.Name)
+	if !found {
+		return fmt.Errorf("volume %s has no record on this node, so nothing says which disk is its own: waitforattach makes one (kubelet calls it again by itself)", volume.Name)
+	}
+	return d.mountDisk(ctx, path, device, r, volume)
+}
+
+// mountDisk mounts the disk after making sure that it is the volume's.
+func (d *Driver) mountDisk(ctx context.Context, path, device string, r record, volume Volume) error {
+	attachment, err := ParseAttachment(r.Device)
+	if err != nil {
+		return fmt.Errorf("record of volume %s: %w", r.Name, err)
+	}
+	disk, err := d.identify(device, attachment)
+	if err != nil {
+		return err
+	}
+	mounted, found, err := d.Mounter.At(path)
+	if err != nil {
+		return err
+	}
+	if !found {
+		if err := d.format(ctx, disk, attachment, volume); err != nil {
+			return err
+		}
+	}
+	options := mount.MountOptions{ReadOnly: volume.ReadOnly, Options: volume.MountOptions}
+	if err := d.Mounter.Mount(ctx, disk.Path, path, volume.Filesystem, options); err != nil {
+		return fmt.Errorf("mount volume %s: %w", volume.AppInstance, err)
+	}
+	if !volume.ReadOnly {
+		// The disk may have been grown while nobody had it mounted, or be a larger clone.
+		if err := d.Mounter.Grow(ctx, disk.Path, path, volume.Filesystem); err != nil {
+			return fmt.Errorf("grow the file system of volume %s to its disk: %w", volume.AppInstance, err)
+		}
+	}
+	if !found {
+		d.Log.InfoContext(ctx, "mounted", "volume", volume.AppInstance, "disk", disk.Path, "path", path)
+	} else {
+		d.Log.DebugContext(ctx, "was mounted already", "volume", volume.AppInstance, "disk", mounted.Device, "path", path)
+	}
+	return nil
+}
+
+// identify proves that a disk is the volume's: its target, LUN and serial number are the
+// ones that attach named.
+func (d *Driver) identify(device string, attachment Attachment) (iscsi.Device, error) {
+	disk, err := d.Initiator.Identify(device)
+	if err != nil {
+		return iscsi.Device{}, fmt.Errorf("device %s: %w; expected is the disk of target %s with serial %s", quoteShort(device), err, attachment.Target.IQN, attachment.Target.Serial)
+	}
+	if !sameDisk(disk.Target, attachment.Target) {
+		return iscsi.Device{}, fmt.Errorf("device %s is LUN %d of target %s with serial %s, not this volume's, which is LUN %d of target %s with serial %s: it is left alone",
+			device, disk.Target.LUN, disk.Target.IQN, disk.Target.Serial, attachment.Target.LUN, attachment.Target.IQN, attachment.Target.Serial)
+	}
+	return disk, nil
+}
+
+func sameDisk(a, b iscsi.Target) bool {
+	return a.IQN == b.IQN && a.LUN == b.LUN && a.Serial == b.Serial
+}
+
+// format makes the file system if, and only if, there is provably nothing on the disk:
+// the disk reads blank everywhere a file system would be, it has the size that the array
+// names, and the array knows of no data.
+func (d *Driver) format(ctx context.Context, disk iscsi.Device, attachment Attachment, volume Volume) error {
+	content, err := d.Mounter.Inspect(ctx, disk.Path)
+	if err != nil {
+		return fmt.Errorf("volume %s: %w", volume.AppInstance, err)
+	}
+	switch {
+	case content.Filesystem == volume.Filesystem && content.Damaged:
+		return fmt.Errorf("volume %s on %s holds a damaged %s (%s): it is not formatted and not mounted; repair it (`xfs_repair %s` or `e2fsck %s`) from a snapshot or a clone first",
+			volume.AppInstance, disk.Path, content.Filesystem, content.Detail, disk.Path, disk.Path)
+	case content.Filesystem == volume.Filesystem:
+		return nil
+	case content.Filesystem != "":
+		return fmt.Errorf("volume %s on %s holds %s (%s), not %s: it is not formatted and not mounted; correct fsType, or use another volume",
+			volume.AppInstance, disk.Path, content.Filesystem, content.Detail, volume.Filesystem)
+	case !content.Blank:
+		return fmt.Errorf("volume %s on %s has no known file system but is not blank (%s): it is not formatted; it may hold data, or an interrupted mkfs. "+
+			"Look at it with `blkid -p %s`; if it is certain that nothing on it is needed, delete the volume on the array and let it be made anew",
+			volume.AppInstance, disk.Path, content.Detail, disk.Path)
+	case attachment.NeverFormat:
+		return fmt.Errorf("volume %s on %s reads blank, but the array says that there is data on it (blocks in use, a clone, or metadata formatted=true): it is not formatted; "+
+			"check the volume on the array, its data may be lost or not restored yet", volume.AppInstance, disk.Path)
+	case volume.ReadOnly:
+		return fmt.Errorf("volume %s on %s is blank and is to be mounted read-only: it is not formatted; mount it read-write once", volume.AppInstance, disk.Path)
+	}
+	request := mount.FormatRequest{Device: disk.Path, Filesystem: volume.Filesystem, Options: volume.MkfsOptions, Bytes: attachment.SizeGiB * gib}
+	if err := d.Mounter.Format(ctx, request); err != nil {
+		return fmt.Errorf("volume %s: %w", volume.AppInstance, err)
+	}
+	d.Log.InfoContext(ctx, "formatted a blank disk", "volume", volume.AppInstance, "disk", disk.Path, "filesystem", volume.Filesystem)
+	return nil
+}
+
+// unmountDevice takes the volume off the node. It gets a path and nothing else.
+func (d *Driver) unmountDevice(ctx context.Context, path string) error {
+	if err := checkMountPath(path); err != nil {
+		return err
+	}
+	name := filepath.Base(path)
+	if err := checkVolumeName(name); err != nil {
+		return err
+	}
+	unlock, err := d.lockVolume(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return d.release(ctx, name, path)
+}
+
+// release unmounts path, removes the disk with its sessions and forgets the volume. It
+// goes on from wherever an earlier attempt stopped. The disk is found by what is mounted
+// or, when nothing is any more, by the record.
+func (d *Driver) release(ctx context.Context, key, path string) error {
+	mounted, found, err := d.Mounter.At(path)
+	if err != nil {
+		return err
+	}
+	r, recorded := d.journal().read(key)
+	if !found && !recorded {
+		return nil
+	}
+	var target iscsi.Target
+	if found {
+		if target, err = d.targetBehind(mounted, r); err != nil {
+			return err
+		}
+		if err := d.refuseOthers(mounted, path); err != nil {
+			return err
+		}
+	} else if target, err = targetOf(r); err != nil {
+		return err
+	}
+	if err := d.journal().leave(key); err != nil {
+		return fmt.Errorf("record that volume %s is leaving: %w", key, err)
+	}
+	if found {
+		if err := d.Mounter.Unmount(ctx, path); err != nil {
+			return fmt.Errorf("unmount volume %s: %w", key, err)
+		}
+	}
+	if err := d.removeDisk(ctx, key, target); err != nil {
+		return err
+	}
+	return d.journal().forget(key)
+}
+
+// removeDisk removes the disk with its sessions, once the kernel has let go of it: a file
+// system may still be written to after it has vanished from the list of mounts.
+func (d *Driver) removeDisk(ctx context.Context, key string, target iscsi.Target) error {
+	disk, found, err := d.Initiator.Find(ctx, target)
+	if err != nil {
+		return fmt.Errorf("look for the disk of volume %s: %w", key, err)
+	}
+	if found {
+		if err := d.Mounter.Released(ctx, disk.Path); err != nil {
+			return fmt.Errorf("volume %s: %w", key, err)
+		}
+	}
+	if err := d.Initiator.Detach(ctx, target); err != nil {
+		return fmt.Errorf("detach the disk of volume %s: %w", key, err)
+	}
+	return nil
+}
+
+// targetBehind identifies the disk that is mounted. The kernel is asked first; a disk that
+// is gone already is known from the record.
+func (d *Driver) targetBehind(mounted mount.Mount, r record) (iscsi.Target, error) {
+	disk, err := d.Initiator.Identify(mounted.Device)
+	if err == nil {
+		return disk.Target, nil
+	}
+	if target, recordErr := targetOf(r); recordErr == nil {
+		return target, nil
+	}
+	return iscsi.Target{}, fmt.Errorf("%s is mounted on %s: %w; unmount it by hand if it is meant to go", mounted.Device, mounted.Path, err)
+}
+
+func targetOf(r record) (iscsi.Target, error) {
+	attachment, err := ParseAttachment(r.Device)
+	return attachment.Target, err
+}
+
+// refuseOthers keeps a disk alive that is still mounted elsewhere: for a pod, or by hand.
+func (d *Driver) refuseOthers(mounted mount.Mount, path string) error {
+	others, err := d.Mounter.Of(mounted.Device)
+	if err != nil {
+		return err
+	}
+	for _, other := range others {
+		if other.Path != path {
+			return fmt.Errorf("%s is still mounted on %s: unmount that first (kubelet does when the pod is gone)", mounted.Device, other.Path)
+		}
+	}
+	return nil
+}
+
+// releaseLeftover removes what a call that did not end left of a volume on this node.
+func (d *Driver) releaseLeftover(ctx context.Context, key string) error {
+	r, found := d.journal().read(key)
+	if !found {
+		return nil
+	}
+	target, err := targetOf(r)
+	if err != nil {
+		return d.journal().forget(key)
+	}
+	if err := d.removeDisk(ctx, key, target); err != nil {
+		return err
+	}
+	return d.journal().forget(key)
+}
+
+// finishRemovals ends what earlier calls began and could not end. It takes no time from
+// the call that happens to run it: volumes that somebody works on are passed over, and
+// what fails is left to the next call.
+func (d *Driver) finishRemovals(ctx context.Context) {
+	for _, key := range d.journal().unfinished() {
+		if err := d.finishRemoval(ctx, key); err != nil {
+			d.Log.WarnContext(ctx, "an earlier removal is still unfinished", "volume", key, "error", err)
+		}
+	}
+}
+
+func (d *Driver) finishRemoval(ctx context.Context, key string) error {
+	lock, err := d.volumeLock(key)
+	if err != nil {
+		return err
+	}
+	if locked, err := lock.TryLock(); err != nil || !locked {
+		return err
+	}
+	defer func() { _ = lock.Unlock() }()
+	r, err := readRecord(d.journal().leaving(key))
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	if r.Direct != nil {
+		return d.releaseDirect(ctx, key, r)
+	}
+	return d.releaseLeftover(ctx, key)
+}
+
+// checkMountPath accepts what kubelet passes: an absolute path without tricks.
+func checkMountPath(path string) error {
+	if !filepath.IsAbs(path) || filepath.Clean(path) != path || path == "/" {
+		return fmt.Errorf("directory %s: accepted is an absolute path without . and .. elements", quoteShort(path))
+	}
+	return nil
+}
+
+var errNotPodPath = errors.New("accepted is a pod's volume directory, …/pods/UID/volumes/datera~iscsi/NAME")

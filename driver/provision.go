@@ -1,0 +1,218 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"datera-flexvolume/datera"
+)
+
+// opStateCloning is the op_state of an app instance whose data is still being copied.
+const opStateCloning = "cloning"
+
+// createMode tells the array which integration made an app instance.
+const createMode = "kubernetes"
+
+// provision makes sure that the volume is on the array and online, as its options say.
+func (d *Driver) provision(ctx context.Context, array Array, volume Volume) (ai *datera.AppInstance, created bool, err error) {
+	ai, err = array.AppInstance(ctx, volume.AppInstance)
+	if errors.Is(err, datera.ErrNotFound) {
+		ai, created, err = array.CreateAppInstance(ctx, d.request(volume))
+		err = explainCreate(err, volume)
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("provision volume %s on %s: %w", volume.AppInstance, array.Server(), err)
+	}
+	if err := d.fit(ctx, array, ai, created, volume); err != nil {
+		return nil, false, err
+	}
+	if ai.AdminState != datera.AdminOnline {
+		if _, err := array.SetAdminState(ctx, ai.ID, datera.AdminOnline, false); err != nil {
+			return nil, false, fmt.Errorf("bring volume %s online on %s: %w", volume.AppInstance, array.Server(), err)
+		}
+		ai = nil
+	}
+	ai, err = awaitAvailable(ctx, array, volume.AppInstance, ai)
+	return ai, created, err
+}
+
+func (d *Driver) request(volume Volume) datera.AppInstanceRequest {
+	request := datera.AppInstanceRequest{
+		Name:              volume.AppInstance,
+		Descr:             fmt.Sprintf("volume %s of Kubernetes cluster %s", volume.Name, d.Config.Cluster),
+		CreateMode:        createMode,
+		SizeGiB:           volume.SizeGiB,
+		ReplicaCount:      volume.Replicas,
+		PlacementMode:     volume.PlacementMode,
+		PlacementPolicy:   volume.PlacementPolicy,
+		IPPool:            volume.IPPool,
+		Template:          volume.Template,
+		Auth:              d.auth(),
+		PerformancePolicy: limits(volume),
+	}
+	if strings.Contains(volume.Source, "/snapshots/") {
+		request.CloneSnapshot = volume.Source
+	} else {
+		request.CloneVolume = volume.Source
+	}
+	return request
+}
+
+func limits(volume Volume) datera.PerformancePolicy {
+	return datera.PerformancePolicy{TotalIOPSMax: volume.MaxIOPS, TotalBandwidthMax: volume.MaxBandwidthKiB}
+}
+
+// explainCreate says which option a refused creation is about.
+func explainCreate(err error, volume Volume) error {
+	if !errors.Is(err, datera.ErrNotFound) {
+		return err
+	}
+	var named []string
+	for _, option := range []struct{ name, value string }{
+		{optTemplate, volume.Template}, {optSource, volume.Source}, {optIPPool, volume.IPPool},
+		{optPlacementPolicy, volume.PlacementPolicy}, {optTenant, volume.Tenant},
+	} {
+		if option.value != "" {
+			named = append(named, fmt.Sprintf("%s %q", option.name, option.value))
+		}
+	}
+	if len(named) == 0 {
+		return err
+	}
+	return fmt.Errorf("the array does not know something that the options name (%s): %w", strings.Join(named, ", "), err)
+}
+
+// fit refuses an app instance that exists but is too small for the options. A larger one
+// is fine: it has been grown. A clone begins with the size and the limits of its source.
+func (d *Driver) fit(ctx context.Context, array Array, ai *datera.AppInstance, created bool, volume Volume) error {
+	onArray, err := ai.Volume()
+	if err != nil {
+		return fmt.Errorf("volume %s: %w", volume.AppInstance, err)
+	}
+	if created && volume.Source != "" && (volume.MaxIOPS > 0 || volume.MaxBandwidthKiB > 0) {
+		if err := array.SetPerformancePolicy(ctx, onArray.Path, limits(volume)); err != nil {
+			return fmt.Errorf("set the limits of the clone %s: %w", volume.AppInstance, err)
+		}
+	}
+	if onArray.SizeGiB < volume.SizeGiB && volume.Source != "" {
+		if _, err := array.ResizeVolume(ctx, onArray.Path, volume.SizeGiB); err != nil {
+			return fmt.Errorf("grow the clone %s to %d GiB: %w", volume.AppInstance, volume.SizeGiB, err)
+		}
+		onArray.SizeGiB = volume.SizeGiB
+	}
+	if onArray.SizeGiB < volume.SizeGiB {
+		return fmt.Errorf("volume %s exists on the array with %d GiB, but option %s is %q: accepted is %d or less; "+
+			"grow it (on the array, or by the claim), or use another %s",
+			volume.AppInstance, onArray.SizeGiB, optSize, fmt.Sprint(volume.SizeGiB), onArray.SizeGiB, optVolumeID)
+	}
+	return nil
+}
+
+// awaitAvailable waits until the storage instance serves its portals. What creation or
+// the first read returned is looked at first.
+func awaitAvailable(ctx context.Context, array Array, name string, ai *datera.AppInstance) (*datera.AppInstance, error) {
+	last := "it has not answered yet"
+	look := func() (*datera.AppInstance, error) {
+		if ai == nil {
+			var err error
+			if ai, err = array.AppInstance(ctx, name); err != nil {
+				return nil, backoff.Permanent(err)
+			}
+		}
+		instance, err := ai.StorageInstance()
+		if err != nil {
+			return nil, backoff.Permanent(err)
+		}
+		if instance.OpState == datera.OpStateFailed {
+			return nil, backoff.Permanent(fmt.Errorf("its op_state is %q: look at the storage instance on the array", instance.OpState))
+		}
+		if ai.OpState != opStateCloning && instance.OpState == datera.OpStateAvailable && len(instance.Access.IPs) > 0 && instance.Access.IQN != "" {
+			return ai, nil
+		}
+		last = fmt.Sprintf("its op_state is %q, it has %d portals", instance.OpState, len(instance.Access.IPs))
+		ai = nil
+		return nil, errors.New(last)
+	}
+	available, err := backoff.Retry(ctx, look, backoff.WithBackOff(pace(time.Second)), backoff.WithMaxElapsedTime(0))
+	if err != nil && ctx.Err() != nil {
+		return nil, fmt.Errorf("wait for volume %s to become available on %s: %s: %w", name, array.Server(), last, context.Cause(ctx))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("wait for volume %s to become available on %s: %w", name, array.Server(), err)
+	}
+	return available, nil
+}
+
+// pace looks at once, then after 10 ms, growing by half up to the longest pause.
+func pace(longest time.Duration) backoff.BackOff {
+	return &backoff.ExponentialBackOff{InitialInterval: 10 * time.Millisecond, Multiplier: 1.5, MaxInterval: longest}
+}
+
+// ensureAuth gives the storage instance the configured CHAP secrets. The array never
+// shows passwords, so a changed password needs a changed user name to be noticed.
+func (d *Driver) ensureAuth(ctx context.Context, array Array, instance *datera.StorageInstance) error {
+	wanted := d.auth()
+	if instance.Auth.Type == wanted.Type && instance.Auth.TargetUserName == wanted.TargetUserName &&
+		instance.Auth.InitiatorUserName == wanted.InitiatorUserName {
+		return nil
+	}
+	if wanted.Type == datera.AuthNone && instance.Auth.Type == "" {
+		return nil
+	}
+	if err := array.SetAuth(ctx, instance.Path, wanted); err != nil {
+		return fmt.Errorf("set CHAP of %s: %w", instance.Path, err)
+	}
+	return nil
+}
+
+// attachmentOf describes an app instance to the node.
+func (d *Driver) attachmentOf(ctx context.Context, array Array, ai *datera.AppInstance, created bool, volume Volume) (Attachment, error) {
+	instance, err := ai.StorageInstance()
+	if err != nil {
+		return Attachment{}, err
+	}
+	onArray, err := ai.Volume()
+	if err != nil {
+		return Attachment{}, err
+	}
+	never, err := knowsData(ctx, array, ai, onArray, created, volume)
+	if err != nil {
+		return Attachment{}, err
+	}
+	attachment := Attachment{SizeGiB: onArray.SizeGiB, NeverFormat: never}
+	attachment.Target.Portals = portalsOf(instance.Access.IPs)
+	attachment.Target.IQN = instance.Access.IQN
+	attachment.Target.Serial = onArray.UUID
+	if onArray.LUN != nil {
+		attachment.Target.LUN = *onArray.LUN
+	}
+	// What the array said is foreign input as well: read it back as the node will.
+	if _, err := ParseAttachment(attachment.String()); err != nil {
+		return Attachment{}, fmt.Errorf("the array %s describes volume %s in a way that cannot be used: %w", array.Server(), volume.AppInstance, err)
+	}
+	return attachment, nil
+}
+
+// metadataFormatted is the key under which the vendor's drivers note that mkfs was run.
+const metadataFormatted = "formatted"
+
+// knowsData reports whether the array has reason to think that there is data on the
+// volume: it is a clone, blocks of it are in use, or somebody noted that it was formatted.
+func knowsData(ctx context.Context, array Array, ai *datera.AppInstance, onArray *datera.Volume, created bool, volume Volume) (bool, error) {
+	if volume.Source != "" || onArray.CapacityInUseGiB > 0 {
+		return true, nil
+	}
+	if created || strings.HasPrefix(ai.Descr, "volume "+volume.Name+" of Kubernetes cluster ") {
+		return false, nil
+	}
+	metadata, err := array.Metadata(ctx, ai.ID)
+	if err != nil {
+		return false, fmt.Errorf("ask %s whether volume %s was formatted before: %w", array.Server(), volume.AppInstance, err)
+	}
+	return metadata[metadataFormatted] == "true", nil
+}

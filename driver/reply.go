@@ -1,0 +1,52 @@
+package driver
+
+import (
+	"bytes"
+	"encoding/json"
+)
+
+// Status is the first word of every answer; kubelet compares it letter by letter.
+type Status string
+
+// The three answers that FlexVolume knows. NotSupported is cached by kubelet until it
+// probes the driver again, so it stands only for verbs that are really not there.
+const (
+	Success      Status = "Success"
+	Failure      Status = "Failure"
+	NotSupported Status = "Not supported"
+)
+
+// Reply is the one JSON document that a call prints (k8s.io/kubernetes
+// pkg/volume/flexvolume/driver-call.go, DriverStatus).
+type Reply struct {
+	Status  Status `json:"status"`
+	Message string `json:"message,omitempty"`
+	// Device is what attach hands to waitforattach, and waitforattach to mountdevice.
+	Device string `json:"device,omitempty"`
+	// Attached answers isattached; nil everywhere else.
+	Attached *bool `json:"attached,omitempty"`
+	// Capabilities answers init. It is left out when nil: a null makes kubelet panic.
+	Capabilities *Capabilities `json:"capabilities,omitempty"`
+	// VolumeNewSize is the size in bytes after expandvolume.
+	VolumeNewSize int64 `json:"volumeNewSize,omitempty"`
+}
+
+// Capabilities tells kubelet which calls to make and what to do by itself.
+type Capabilities struct {
+	Attach           bool `json:"attach"`
+	SELinuxRelabel   bool `json:"selinuxRelabel"`
+	SupportsMetrics  bool `json:"supportsMetrics"`
+	FSGroup          bool `json:"fsGroup"`
+	RequiresFSResize bool `json:"requiresFSResize"`
+}
+
+// Line is the reply as kubelet reads it: one line of JSON.
+func (r Reply) Line() []byte {
+	var line bytes.Buffer
+	encoder := json.NewEncoder(&line) // ends the line
+	encoder.SetEscapeHTML(false)      // a device string has an &, which people read
+	_ = encoder.Encode(r)             // strings, numbers and booleans always encode
+	return line.Bytes()
+}
+
+func failure(err error) Reply { return Reply{Status: Failure, Message: err.Error()} }
