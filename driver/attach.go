@@ -136,17 +136,28 @@ func (d *Driver) register(ctx context.Context, array Array, node string) (string
 	if err != nil {
 		return "", err
 	}
+	return d.registerAs(ctx, array, node, iqn)
+}
+
+func (d *Driver) registerAs(ctx context.Context, array Array, node, iqn string) (string, error) {
 	if _, err := array.RegisterInitiator(ctx, iqn, InitiatorName(d.Config.Cluster, node)); err != nil {
 		return "", fmt.Errorf("register initiator %s of node %s on %s: %w", iqn, node, array.Server(), err)
 	}
 	return iqn, nil
 }
 
-// Register is the operator's verb: it returns the IQN under which node is now known.
-func (d *Driver) Register(ctx context.Context, node string) (string, error) {
+// Register is the operator's verb: it returns the IQN under which node is now known. An
+// empty iqn is this host's own.
+func (d *Driver) Register(ctx context.Context, node, iqn string) (string, error) {
+	if err := checkNodeName(node); err != nil {
+		return "", err
+	}
 	array, err := d.configuredArray("")
 	if err != nil {
 		return "", err
+	}
+	if iqn != "" {
+		return d.registerAs(ctx, array, node, iqn)
 	}
 	return d.register(ctx, array, node)
 }

@@ -279,7 +279,7 @@ func TestTwoNodesWithOneInitiatorName(t *testing.T) {
 	a := newNode(t, server, "node-a").registered(t)
 	clone := newNode(t, server, "node-b")
 	clone.iqn = a.iqn
-	_, err := clone.Register(t.Context(), "node-b")
+	_, err := clone.Register(t.Context(), "node-b", "")
 	require.ErrorContains(t, err, a.iqn)
 	require.ErrorContains(t, err, "k8s_kubernetes_node-a", "the message must say who has that initiator name already")
 }

@@ -237,7 +237,7 @@ func attachMode(mode AttachMode) func(*Config) { return func(c *Config) { c.Atta
 // register makes the node known to the array.
 func (n *node) registered(t *testing.T) *node {
 	t.Helper()
-	_, err := n.Register(t.Context(), n.name)
+	_, err := n.Register(t.Context(), n.name, "")
 	require.NoError(t, err)
 	return n
 }

@@ -23,7 +23,8 @@ func versionCommand() *cobra.Command {
 }
 
 func registerCommand() *cobra.Command {
-	return &cobra.Command{
+	var iqn string
+	command := &cobra.Command{
 		Use: "register [NODE]", Short: "register this host's initiator on the array under the node's name", GroupID: "people",
 		Long: `Registers the initiator of this host (/etc/iscsi/initiatorname.iscsi) on the array, so
 that the control plane can give the node access to volumes. NODE is the name of the
@@ -35,15 +36,17 @@ Kubernetes node; default is the host name.`,
 				return err
 			}
 			return withDriver(cmd.Context(), func(ctx context.Context, d *driver.Driver) error {
-				iqn, err := d.Register(ctx, node)
+				registered, err := d.Register(ctx, node, iqn)
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "node %s is registered with initiator %s as %s\n", node, iqn, driver.InitiatorName(d.Config.Cluster, node))
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "node %s is registered with initiator %s as %s\n", node, registered, driver.InitiatorName(d.Config.Cluster, node))
 				return err
 			})
 		},
 	}
+	command.Flags().StringVar(&iqn, "iqn", "", "initiator name, to register another host than this one")
+	return command
 }
 
 func nodeArgument(args []string) (string, error) {
