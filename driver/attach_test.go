@@ -1,11 +1,13 @@
 package driver
 
 import (
+	"context"
 	"errors"
 	"os"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -226,6 +228,52 @@ func TestReadersShareAndWritersDoNot(t *testing.T) {
 	state, _, err := a.lookForGrant(t.Context(), mustArray(t, a), "pv-datera-0")
 	require.NoError(t, err)
 	require.Empty(t, state.all(), "a member or reader was left behind")
+}
+
+func TestAttachWaitsForTheArray(t *testing.T) {
+	tests := map[string]struct {
+		fault dateratest.Fault
+		says  string // "" for success
+	}{
+		"late":                {dateratest.Fault{Name: dateratest.OpState, Value: "100ms"}, ""},
+		"addresses come late": {dateratest.Fault{Name: dateratest.AccessLate, Value: "100ms"}, ""},
+		"never":               {dateratest.Fault{Name: dateratest.OpState, Value: "never"}, `its op_state is "unavailable"`},
+		"failed":              {dateratest.Fault{Name: dateratest.OpState, Value: "failed"}, `its op_state is "failed"`},
+		"a lost answer":       {dateratest.Fault{Name: dateratest.LoseAnswer, Method: "POST", Path: "^/app_instances$"}, ""},
+		"busy for a moment":   {dateratest.Fault{Name: dateratest.Unavailable, Value: "2"}, ""},
+		"expired keys":        {dateratest.Fault{Name: dateratest.Expire}, ""},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			server := array(t)
+			n := newNode(t, server, "node-a").registered(t)
+			require.NoError(t, server.SetFault(test.fault))
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			reply := n.Serve(ctx, []string{"attach", optionsWith(nil), "node-a"})
+			if test.says == "" {
+				require.Equal(t, Success, reply.Status, reply.Message)
+				return
+			}
+			require.Equal(t, Failure, reply.Status)
+			require.Contains(t, reply.Message, test.says)
+			require.Contains(t, reply.Message, "kube-pv-datera-0")
+		})
+	}
+}
+
+func TestCloneGrowsToItsSizeAndGetsItsLimits(t *testing.T) {
+	n := newNode(t, array(t), "node-a").registered(t)
+	makeVolume(t, n, "origin")
+	n.ask(t, "attach", optionsWith(map[string]string{
+		optSource: "/app_instances/origin/storage_instances/storage-1/volumes/volume-1", optSize: "150", optMaxIOPS: "500",
+	}), "node-a")
+	ai, err := mustArray(t, n).AppInstance(t.Context(), "kube-pv-datera-0")
+	require.NoError(t, err)
+	volume, err := ai.Volume()
+	require.NoError(t, err)
+	require.EqualValues(t, 150, volume.SizeGiB)
+	require.EqualValues(t, 500, volume.PerformancePolicy.TotalIOPSMax)
 }
 
 func TestAttachGoesOnWhereACrashCutItOff(t *testing.T) {

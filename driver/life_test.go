@@ -105,7 +105,7 @@ func TestWholeLifeInModeController(t *testing.T) {
 	a.ask(t, "unmount", otherPod)
 	require.Equal(t, []string{"bind", "umount"}, words(a.takeDone()), "a second pod needs a bind mount and no more")
 
-	require.Contains(t, control.refused(t, "attach", options, "node-b"), "node node-a", "the message must say who holds the volume")
+	golden(t, "attach-refused", control.Serve(t.Context(), []string{"attach", options, "node-b"}))
 	require.Contains(t, a.refused(t, "unmountdevice", globalPath), podPath, "the disk was taken from under a pod")
 
 	golden(t, "unmount", a.ask(t, "unmount", podPath))

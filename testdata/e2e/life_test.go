@@ -273,6 +273,53 @@ func TestCloneBesideItsSource(t *testing.T) {
 	unstage(t, nodeA, source)
 }
 
+// With multipathd the map is used, and a portal that dies under load does not stop a write.
+func TestMultipath(t *testing.T) {
+	shell(t, nodeA, `
+		mkdir -p /etc/multipath
+		printf 'defaults {\n find_multipaths no\n polling_interval 1\n no_path_retry 10\n}\nblacklist {\n devnode "^vd"\n}\n' >/etc/multipath.conf
+		modprobe -a dm_multipath dm_service_time dm_round_robin
+		multipathd
+		for i in {1..100}; do multipathd show status >/dev/null 2>&1 && exit 0; sleep 0.1; done; exit 1`)
+	t.Cleanup(func() {
+		shell(t, nodeA, "kill $(pidof multipathd); while pidof multipathd >/dev/null; do sleep 0.1; done; rm /etc/multipath.conf")
+	})
+	configure(t, func(c *driver.Config) { c.ReplacementTimeout = 5 }, nodeA)
+
+	volume := newVolume(t)
+	disk := stage(t, nodeA, volume)
+	require.Regexp(t, `^/dev/dm-\d+$`, disk)
+	require.Equal(t, "2", shell(t, nodeA, "ls /sys/block/"+strings.TrimPrefix(disk, "/dev/")+"/slaves | wc -l"))
+	sum := write(t, nodeA, volume.GlobalPath())
+	nodeA.Unplug(1)
+	shell(t, nodeA, "for i in 1 2 3 4 5 6 7 8 9 10; do dd if=/dev/zero of="+volume.GlobalPath()+"/load bs=64k count=16 oflag=direct status=none; sleep 0.3; done")
+	nodeA.Plug(1)
+	require.Equal(t, sum, read(t, nodeA, volume.GlobalPath()))
+	call(t, nodeA, "expandfs", volume.Request(), disk, volume.GlobalPath(), fmt.Sprint(2*gib), fmt.Sprint(1*gib))
+	require.Equal(t, fmt.Sprint(2*gib), shell(t, nodeA, "blockdev --getsize64 "+disk))
+	unstage(t, nodeA, volume)
+}
+
+// The simulator's other target numbers LUNs from 1.
+func TestOnTgt(t *testing.T) {
+	other, err := lab.Start(t.Context(), lab.Options{Bin: "../../bin", Nodes: []string{"node-a"}, Target: "tgt"})
+	require.NoError(t, err)
+	t.Cleanup(other.Stop)
+	node, volume := other.Nodes["node-a"], newVolume(t)
+	shell(t, node, lab.PluginDir+"/iscsi register node-a")
+	device := call(t, other.Array, "attach", volume.Request(), "node-a").Reply.Device
+	require.Contains(t, device, "/1?serial=")
+	disk := call(t, node, "waitforattach", device, volume.Request()).Reply.Device
+	call(t, node, "mountdevice", volume.GlobalPath(), disk, volume.Request())
+	sum := write(t, node, volume.GlobalPath())
+	require.Contains(t, shell(t, node, "lsscsi"), "DATERA   IBLOCK")
+	call(t, node, "expandfs", volume.Request(), disk, volume.GlobalPath(), fmt.Sprint(2*gib), fmt.Sprint(1*gib))
+	require.Equal(t, sum, read(t, node, volume.GlobalPath()))
+	call(t, node, "unmountdevice", volume.GlobalPath())
+	call(t, other.Array, "detach", volume.Name, "node-a")
+	clean(t, node)
+}
+
 // detach is the fence: a node that still has the volume mounted cannot write any more.
 func TestDetachFencesANodeThatDoesNotLetGo(t *testing.T) {
 	configure(t, func(c *driver.Config) { c.ReplacementTimeout = 5 }, nodeA)
