@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -221,7 +222,7 @@ func TestAllPortalsDead(t *testing.T) {
 	device := call(t, control, "attach", volume.Request(), "node-a").Reply.Device
 	shell(t, nodeA, "ip route add blackhole 10.9.0.1; ip route add blackhole 10.9.1.1")
 	t.Cleanup(func() {
-		_, _ = nodeA.Shell(t.Context(), "ip route del blackhole 10.9.0.1; ip route del blackhole 10.9.1.1")
+		_, _ = nodeA.Shell(context.Background(), "ip route del blackhole 10.9.0.1; ip route del blackhole 10.9.1.1")
 	})
 	message := refused(t, nodeA, "waitforattach", device, volume.Request())
 	require.Contains(t, message, "10.9.0.1:3260")
@@ -282,7 +283,8 @@ func TestMultipath(t *testing.T) {
 		multipathd
 		for i in {1..100}; do multipathd show status >/dev/null 2>&1 && exit 0; sleep 0.1; done; exit 1`)
 	t.Cleanup(func() {
-		shell(t, nodeA, "kill $(pidof multipathd); while pidof multipathd >/dev/null; do sleep 0.1; done; rm /etc/multipath.conf")
+		_, err := nodeA.Shell(context.Background(), "kill $(pidof multipathd); while pidof multipathd >/dev/null; do sleep 0.1; done; rm /etc/multipath.conf")
+		require.NoError(t, err)
 	})
 	configure(t, func(c *driver.Config) { c.ReplacementTimeout = 5 }, nodeA)
 
