@@ -99,7 +99,7 @@ func (n *number) UnmarshalJSON(b []byte) error {
 	if err != nil || math.IsNaN(f) || math.Abs(f) >= math.MaxInt64 {
 		return fmt.Errorf("%q is not a number", printable(text, 40))
 	}
-	*n = number(f)
+	*n = number(math.Ceil(f)) // a little in use is not nothing
 	return nil
 }
 

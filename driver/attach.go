@@ -38,9 +38,6 @@ func (d *Driver) attachLocked(ctx context.Context, array Array, volume Volume, n
 	if err != nil {
 		return "", err
 	}
-	if err := d.ensureAuth(ctx, array, instance); err != nil {
-		return "", err
-	}
 	attachment, err := d.attachmentOf(ctx, array, ai, created, volume)
 	if err != nil {
 		return "", err
@@ -51,6 +48,9 @@ func (d *Driver) attachLocked(ctx context.Context, array Array, volume Volume, n
 	}
 	grant := grant{driver: d, array: array, volume: volume, node: node, iqn: iqn}
 	if err := grant.give(ctx, instance); err != nil {
+		return "", err
+	}
+	if err := d.ensureAuth(ctx, array, instance); err != nil {
 		return "", err
 	}
 	device := attachment.String()
@@ -82,9 +82,13 @@ func (d *Driver) initiatorOf(ctx context.Context, array Array, node string) (str
 	if d.Config.Attach == AttachNone {
 		return d.ownInitiator(ctx, array, node)
 	}
+	if iqn, known := d.hints().recallInitiator(node); known {
+		return iqn, d.checkOwnIQN(node, iqn)
+	}
 	name := InitiatorName(d.Config.Cluster, node)
 	initiator, err := array.InitiatorByName(ctx, name)
 	if err == nil {
+		d.hints().rememberInitiator(node, initiator.ID)
 		return initiator.ID, d.checkOwnIQN(node, initiator.ID)
 	}
 	if !errors.Is(err, datera.ErrNotFound) {
@@ -113,19 +117,24 @@ func (d *Driver) checkOwnIQN(node, registered string) error {
 	return nil
 }
 
-// ownInitiator is initiatorOf for a node that attaches for itself: it counts by its IQN,
-// whatever the name under which that is registered.
+// ownInitiator is initiatorOf for a node that attaches for itself: it counts by its IQN.
+// Two nodes with one IQN, as copied machines have, are one to the array: the second of
+// them is refused.
 func (d *Driver) ownInitiator(ctx context.Context, array Array, node string) (string, error) {
 	iqn, err := d.Initiator.Name()
 	if err != nil {
 		return "", err
 	}
-	_, err = array.Initiator(ctx, iqn)
+	initiator, err := array.Initiator(ctx, iqn)
 	if errors.Is(err, datera.ErrNotFound) {
 		return d.register(ctx, array, node)
 	}
 	if err != nil {
 		return "", fmt.Errorf("look up this node's initiator %s on %s: %w", iqn, array.Server(), err)
+	}
+	if other := nodeOf(d.Config.Cluster, initiator.Name); other != initiator.Name && other != node {
+		return "", fmt.Errorf("initiator %s of this node, %s, is registered on %s for node %s: give each node a name of its own in /etc/iscsi/initiatorname.iscsi "+
+			"(or, if they are one node, set node: %s in the configuration)", iqn, node, array.Server(), other, other)
 	}
 	return iqn, nil
 }
@@ -170,19 +179,17 @@ func (d *Driver) detach(ctx context.Context, name, node string) error {
 		return err
 	}
 	defer unlock()
-	d.hints().forget(name)
 	if d.Config.Attach == AttachKubelet {
 		if err := d.releaseLeftover(ctx, name); err != nil {
 			return err
 		}
 	}
-	array, state, err := d.findGrant(ctx, name)
+	array, tenant, state, err := d.findGrant(ctx, name)
 	if err != nil {
 		return err
 	}
-	if len(state.members) == 0 && len(state.readers) == 0 {
-		return nil
-	}
+	// From here on the node is not attached; where that can be seen is worth remembering.
+	d.hints().remember(hint{Volume: Volume{Name: name, Tenant: tenant}})
 	iqn, err := d.memberOf(ctx, array, state, node)
 	if err != nil || iqn == "" {
 		return err
@@ -227,51 +234,62 @@ func (d *Driver) isAttached(ctx context.Context, volume Volume, node string) (bo
 	return iqn != "", err
 }
 
-// findGrant looks for the volume's groups: in the configured tenant, and where they are
-// not there in every other one, because detach is not told the tenant.
-func (d *Driver) findGrant(ctx context.Context, name string) (Array, grantState, error) {
-	array, err := d.configuredArray("")
-	if err != nil {
-		return nil, grantState{}, err
+// findGrant looks for the volume's members: where the last call found them, else in the
+// configured tenant, else in every other one, because detach is not told the tenant.
+func (d *Driver) findGrant(ctx context.Context, name string) (Array, string, grantState, error) {
+	if hint, found := d.hints().recall(name); found {
+		array, state, _, err := d.grantIn(ctx, hint.Volume.Tenant, name)
+		return array, hint.Volume.Tenant, state, err
 	}
-	state, found, err := d.lookForGrant(ctx, array, name)
-	if found || err != nil {
-		return array, state, err
+	array, state, held, err := d.grantIn(ctx, "", name)
+	if held || err != nil {
+		return array, "", state, err
 	}
 	tenants, err := array.Tenants(ctx)
 	if err != nil {
-		return nil, grantState{}, fmt.Errorf("list the tenants of %s: %w", array.Server(), err)
+		return nil, "", grantState{}, fmt.Errorf("list the tenants of %s: %w", array.Server(), err)
 	}
 	for _, tenant := range tenants {
 		if tenant == d.Config.Tenant {
 			continue
 		}
-		other, err := d.configuredArray(tenant)
-		if err != nil {
-			return nil, grantState{}, err
-		}
-		if state, found, err := d.lookForGrant(ctx, other, name); found || err != nil {
-			return other, state, err
+		other, state, held, err := d.grantIn(ctx, tenant, name)
+		if held || err != nil {
+			return other, tenant, state, err
 		}
 	}
-	return array, grantState{}, nil
+	return array, "", grantState{}, nil
 }
 
+// grantIn looks in one tenant; "" is the configured one.
+func (d *Driver) grantIn(ctx context.Context, tenant, name string) (Array, grantState, bool, error) {
+	array, err := d.configuredArray(tenant)
+	if err != nil {
+		return nil, grantState{}, false, err
+	}
+	state, held, err := d.lookForGrant(ctx, array, name)
+	return array, state, held, err
+}
+
+// lookForGrant tells who holds the volume in the array's tenant, and whether anybody does.
 func (d *Driver) lookForGrant(ctx context.Context, array Array, name string) (grantState, bool, error) {
 	groups, err := array.InitiatorGroups(ctx, d.groupNames(name)...)
 	if err != nil {
 		return grantState{}, false, fmt.Errorf("ask %s who holds volume %s: %w", array.Server(), name, err)
 	}
-	return d.grantState(groups, name), len(groups) > 0, nil
+	state := d.grantState(groups, name)
+	return state, len(state.all()) > 0, nil
 }
 
 // memberOf finds the node among the members by the names of their initiators; "" when it
 // is not one of them. The members are asked one by one: there is one, seldom more.
 func (d *Driver) memberOf(ctx context.Context, array Array, state grantState, node string) (string, error) {
 	wanted := InitiatorName(d.Config.Cluster, node)
+	var unknown []string
 	for _, iqn := range state.all() {
 		initiator, err := array.Initiator(ctx, iqn)
 		if errors.Is(err, datera.ErrNotFound) {
+			unknown = append(unknown, iqn)
 			continue
 		}
 		if err != nil {
@@ -280,6 +298,10 @@ func (d *Driver) memberOf(ctx context.Context, array Array, state grantState, no
 		if initiator.Name == wanted {
 			return iqn, nil
 		}
+	}
+	if len(unknown) > 0 {
+		return "", fmt.Errorf("%s may reach the volume, but %s does not know it as an initiator any more, so it may be node %s: remove it from the volume's initiator group there",
+			strings.Join(unknown, ", "), array.Server(), node)
 	}
 	return "", nil
 }

@@ -2,6 +2,8 @@ package driver
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -17,6 +19,18 @@ const (
 	globalMounts  = "plugins/kubernetes.io/flexvolume/datera/iscsi/mounts"
 )
 
+// parseGlobalPath takes the volume's name from …/plugins/kubernetes.io/flexvolume/datera/iscsi/mounts/NAME.
+func parseGlobalPath(path string) (name string, err error) {
+	if err := checkMountPath(path); err != nil {
+		return "", err
+	}
+	dir, name := filepath.Split(path)
+	if !strings.HasSuffix(dir, "/"+globalMounts+"/") {
+		return "", fmt.Errorf("directory %s: accepted is where kubelet mounts volumes of this driver, …/%s/NAME", quoteShort(path), globalMounts)
+	}
+	return name, checkVolumeName(name)
+}
+
 // podVolume is what the path of a pod's volume directory says.
 type podVolume struct {
 	root string // of kubelet
@@ -31,7 +45,7 @@ func parsePodPath(path string) (podVolume, error) {
 	parts := strings.Split(path, "/")
 	n := len(parts)
 	if n < 6 || parts[n-2] != podVolumesDir || parts[n-3] != "volumes" || parts[n-5] != "pods" {
-		return podVolume{}, fmt.Errorf("directory %s: %w", quoteShort(path), errNotPodPath)
+		return podVolume{}, fmt.Errorf("directory %s: accepted is a pod's volume directory, …/pods/UID/volumes/%s/NAME", quoteShort(path), podVolumesDir)
 	}
 	if err := checkVolumeName(parts[n-1]); err != nil {
 		return podVolume{}, err
@@ -49,6 +63,9 @@ func (d *Driver) mount(ctx context.Context, path string, volume Volume) error {
 	pod, err := parsePodPath(path)
 	if err != nil {
 		return err
+	}
+	if pod.name != volume.Name {
+		return fmt.Errorf("directory %s is for volume %s: accepted is one for volume %s", path, pod.name, volume.Name)
 	}
 	if d.Config.Attach == AttachNone {
 		return d.mountDirect(ctx, path, pod, volume)
@@ -68,7 +85,7 @@ func (d *Driver) bind(ctx context.Context, global, path, key string, volume Volu
 		return err
 	}
 	if !found {
-		return fmt.Errorf("volume %s is not mounted on %s: mountdevice comes first (kubelet calls it by itself)", volume.Name, global)
+		return fmt.Errorf("volume %s is not mounted on %s: mountdevice comes first (kubelet calls it by itself, unless the attach mode was changed since it last ran init)", volume.Name, global)
 	}
 	if err := d.checkMounted(mounted, key, volume); err != nil {
 		return err
@@ -107,7 +124,7 @@ func (d *Driver) checkMounted(mounted mount.Mount, key string, volume Volume) er
 
 // unmount takes the volume out of a pod's directory.
 func (d *Driver) unmount(ctx context.Context, path string) error {
-	if err := checkMountPath(path); err != nil {
+	if _, err := parsePodPath(path); err != nil {
 		return err
 	}
 	if key, r, found := d.directBehind(path); found {
@@ -126,62 +143,86 @@ func (d *Driver) directBehind(path string) (string, record, bool) {
 	if err != nil || !found {
 		return "", record{}, false
 	}
-	mounts, err := d.Mounter.Of(mounted.Device)
+	mounts, err := d.Mounter.Same(mounted)
 	if err != nil {
 		return "", record{}, false
 	}
 	for _, other := range mounts {
 		key := filepath.Base(other.Path)
-		if r, found := d.journal().read(key); found && r.Direct != nil && r.Direct.Mount == other.Path {
+		r, found := d.journal().read(key)
+		if !found || r.Direct == nil {
+			continue
+		}
+		// Mounts are listed by their real paths, which the record's need not be.
+		if global, found, err := d.Mounter.At(r.Direct.Mount); err == nil && found && global.Path == other.Path {
 			return key, r, true
 		}
 	}
 	return "", record{}, false
 }
 
-// mountDirect goes the whole way: nobody called attach, waitforattach or mountdevice. The
-// volume is known by its name on the array, since an in-line volume's own is not unique.
-func (d *Driver) mountDirect(ctx context.Context, path string, pod podVolume, volume Volume) error {
-	key := volume.AppInstance
+// directKey names a volume that mount attaches by itself, on this node. A volume of one
+// name may be on two arrays or in two tenants; an in-line volume's own name says nothing.
+func (d *Driver) directKey(volume Volume) (string, error) {
+	connection, err := d.Config.connectionFor(volume)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256([]byte(connection.Credentials.Server.String() + "\x00" + volume.Tenant))
+	return volume.AppInstance + "-" + hex.EncodeToString(sum[:4]), nil
+}
+
+// mountDirect goes the whole way: nobody called attach, waitforattach or mountdevice.
+func (d *Driver) mountDirect(ctx context.Context, path string, pod podVolume, volume Volume) (err error) {
+	key, err := d.directKey(volume)
+	if err != nil {
+		return err
+	}
+	array, err := d.arrayFor(volume)
+	if err != nil {
+		return err
+	}
 	unlock, err := d.lockVolume(ctx, key)
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	global := pod.globalPath(key)
-	if _, found, err := d.Mounter.At(path); err != nil {
+	_, bound, err := d.Mounter.At(path)
+	if err != nil {
 		return err
-	} else if found {
-		return d.bind(ctx, global, path, key, volume)
 	}
-	if _, found, err := d.Mounter.At(global); err != nil {
+	_, mounted, err := d.Mounter.At(global)
+	if err != nil {
 		return err
-	} else if !found {
-		if err := d.mountGlobal(ctx, global, key, volume); err != nil {
-			return err
-		}
 	}
-	return d.bind(ctx, global, path, key, volume)
+	switch {
+	case bound:
+	case mounted:
+		// Another pod of this node has it; this one must be allowed to have it, too.
+		_, err = array.AppInstance(ctx, volume.AppInstance)
+	default:
+		err = d.mountGlobal(ctx, array, global, key, volume)
+	}
+	if err != nil {
+		return err
+	}
+	if err := d.bind(ctx, global, path, key, volume); err != nil {
+		return errors.Join(err, d.undoUnused(ctx, key))
+	}
+	return nil
 }
 
 // mountGlobal attaches the volume to this node and mounts it. A failure is undone here,
 // because kubelet calls no unmount after it.
-func (d *Driver) mountGlobal(ctx context.Context, global, key string, volume Volume) (err error) {
-	node, err := ownNode()
+func (d *Driver) mountGlobal(ctx context.Context, array Array, global, key string, volume Volume) (err error) {
+	node, err := d.ownNode()
 	if err != nil {
 		return err
 	}
-	// On the array, too, the volume goes by its name there: see mountDirect.
+	// On the array the volume goes by its name there, because an in-line volume's own is not unique.
 	named := volume
-	named.Name = key
-	array, err := d.arrayFor(named)
-	if err != nil {
-		return err
-	}
-	connection, err := d.Config.connectionFor(named)
-	if err != nil {
-		return err
-	}
+	named.Name = volume.AppInstance
 	device, err := d.attachLocked(ctx, array, named, node)
 	if err != nil {
 		return err
@@ -191,7 +232,7 @@ func (d *Driver) mountGlobal(ctx context.Context, global, key string, volume Vol
 		return err
 	}
 	r := record{Name: volume.Name, AppInstance: volume.AppInstance, Device: device,
-		Direct: &directAttachment{Mount: global, Server: connection.Server.String(), Tenant: volume.Tenant}}
+		Direct: &directAttachment{Mount: global, Server: array.Server(), Tenant: volume.Tenant}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.undoDirect(ctx, key, r, array))
@@ -201,7 +242,64 @@ func (d *Driver) mountGlobal(ctx context.Context, global, key string, volume Vol
 	if err != nil {
 		return err
 	}
-	return d.mountDisk(ctx, global, disk.Path, r, volume)
+	if err := d.stillGranted(ctx, array, volume.AppInstance); err != nil {
+		return err
+	}
+	formatted, err := d.mountDisk(ctx, global, disk.Path, r, volume)
+	if formatted {
+		d.noteFormatted(ctx, array, volume)
+	}
+	return err
+}
+
+// noteFormatted leaves the vendor's mark on the array. Without it the volume is still
+// protected by what is on it.
+func (d *Driver) noteFormatted(ctx context.Context, array Array, volume Volume) {
+	note := map[string]string{metadataFormatted: "true", "fs_type": volume.Filesystem}
+	if err := array.SetMetadata(ctx, volume.AppInstance, note); err != nil {
+		d.Log.WarnContext(ctx, "the array was not told that the volume is formatted", "volume", volume.AppInstance, "error", err)
+	}
+}
+
+// undoUnused takes a volume off again that no pod has got.
+func (d *Driver) undoUnused(ctx context.Context, key string) error {
+	r, found := d.journal().read(key)
+	if !found || r.Direct == nil {
+		return nil
+	}
+	users, err := d.usersOf(r)
+	if err != nil || len(users) > 0 {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer cancel()
+	if err := d.journal().leave(key); err != nil {
+		return err
+	}
+	return d.releaseDirect(ctx, key, r)
+}
+
+// abandonUnused finds volumes that a killed mount has left without a pod: nobody calls
+// unmount for them. Whoever works on a volume holds its lock, so one that is free and has
+// no user is one of them.
+func (d *Driver) abandonUnused(ctx context.Context) {
+	for _, key := range d.journal().used() {
+		if err := d.abandon(ctx, key); err != nil {
+			d.Log.WarnContext(ctx, "a volume without a pod stays on this node", "volume", key, "error", err)
+		}
+	}
+}
+
+func (d *Driver) abandon(ctx context.Context, key string) error {
+	lock, err := d.volumeLock(key)
+	if err != nil {
+		return err
+	}
+	if locked, err := lock.TryLock(); err != nil || !locked {
+		return err
+	}
+	defer func() { _ = lock.Unlock() }()
+	return d.undoUnused(ctx, key)
 }
 
 // undoDirect takes back a mount that failed half-way, also when its time is up.
@@ -236,8 +334,12 @@ func (d *Driver) unmountDirect(ctx context.Context, path, key string, r record) 
 // lastOne marks the removal as begun before the pod's directory is unmounted, because
 // kubelet does not repeat a call for a directory that is no mount point any more.
 func (d *Driver) lastOne(path, key string, r record) error {
+	mounted, found, err := d.Mounter.At(path)
+	if err != nil || !found {
+		return err
+	}
 	users, err := d.usersOf(r)
-	if err != nil || len(users) > 1 || len(users) == 1 && users[0] != path {
+	if err != nil || len(users) > 1 || len(users) == 1 && users[0] != mounted.Path {
 		return err
 	}
 	return d.journal().leave(key)
@@ -249,13 +351,13 @@ func (d *Driver) usersOf(r record) ([]string, error) {
 	if err != nil || !found {
 		return nil, err
 	}
-	mounts, err := d.Mounter.Of(global.Device)
+	mounts, err := d.Mounter.Same(global)
 	if err != nil {
 		return nil, err
 	}
 	var users []string
 	for _, other := range mounts {
-		if other.Path != r.Direct.Mount {
+		if other.Path != global.Path {
 			users = append(users, other.Path)
 		}
 	}
@@ -285,7 +387,8 @@ func (d *Driver) releaseDirect(ctx context.Context, key string, r record) error 
 // arrayOf connects to the array of a volume that mount attached, with the credentials of
 // the configuration: those of the volume's secret came with mount only.
 func (d *Driver) arrayOf(direct *directAttachment) (Array, error) {
-	server, err := ParseServer(direct.Server)
+	_, address, _ := strings.Cut(direct.Server, "://")
+	server, err := ParseServer(address)
 	if err != nil {
 		return nil, err
 	}
@@ -306,7 +409,7 @@ func (d *Driver) takeOff(ctx context.Context, key string, r record) error {
 
 // giveBack revokes this node's grant and forgets the volume.
 func (d *Driver) giveBack(ctx context.Context, array Array, key string, r record) error {
-	state, _, err := d.lookForGrant(ctx, array, key)
+	state, _, err := d.lookForGrant(ctx, array, r.AppInstance)
 	if err != nil {
 		return err
 	}
@@ -314,15 +417,17 @@ func (d *Driver) giveBack(ctx context.Context, array Array, key string, r record
 	if err != nil {
 		return err
 	}
-	if err := d.revoke(ctx, array, key, iqn, state); err != nil {
+	if err := d.revoke(ctx, array, r.AppInstance, iqn, state); err != nil {
 		return err
 	}
 	return d.journal().forget(key)
 }
 
-// ownNode is the name of this node for a registration that it makes by itself: no call
-// of attach mode none carries the one that Kubernetes uses.
-func ownNode() (string, error) {
+// ownNode is the name of this node where no call says it.
+func (d *Driver) ownNode() (string, error) {
+	if d.Config.Node != "" {
+		return d.Config.Node, nil
+	}
 	host, err := os.Hostname()
 	if err != nil {
 		return "", fmt.Errorf("find the name of this node: %w", err)

@@ -47,6 +47,9 @@ type Config struct {
 	// is gone, before it fails it. Short suits multipath, long rides over a restart.
 	ReplacementTimeout int `json:"replacement_timeout,omitempty"`
 
+	// Node is this node's name in Kubernetes, for attach mode none, whose calls do not say it.
+	Node string `json:"node,omitempty"`
+
 	StateDir string `json:"state_dir,omitempty"` // journal of the volumes on this node
 	RunDir   string `json:"run_dir,omitempty"`   // locks, cached session keys and hints; gone after a reboot
 
@@ -171,7 +174,7 @@ func redactedSyntax(err error) error {
 
 var configKeys = []string{
 	"mgmt_ip", "username", "password", "tenant", "api_version", "ldap", "scheme", "ca_file", "aliases",
-	"attach", "cluster", "chap", "log", "replacement_timeout", "state_dir", "run_dir", "mutual_username", "mutual_password", "path", "level", "max_size_mib", "max_backups",
+	"attach", "cluster", "chap", "log", "replacement_timeout", "node", "state_dir", "run_dir", "mutual_username", "mutual_password", "path", "level", "max_size_mib", "max_backups",
 }
 
 var clusterName = pattern(`\A[A-Za-z0-9][A-Za-z0-9-]*\z`)
@@ -196,6 +199,9 @@ func (c Config) check() error {
 	}
 	if !slices.Contains([]AttachMode{AttachController, AttachKubelet, AttachNone}, c.Attach) {
 		refuse("attach", string(c.Attach), "controller, kubelet or none")
+	}
+	if c.Node != "" && checkNodeName(c.Node) != nil {
+		refuse("node", c.Node, "the name of a Kubernetes node")
 	}
 	if len(c.Cluster) > 32 || !clusterName().MatchString(c.Cluster) {
 		refuse("cluster", c.Cluster, "1 to 32 letters, digits and '-'")
@@ -227,7 +233,6 @@ func (c Config) Secrets() []string {
 
 // connection is where and as whom to speak to an array.
 type connection struct {
-	Server      Server
 	Scheme      string
 	Credentials Credentials
 }
@@ -251,7 +256,7 @@ func (c Config) connectionFor(volume Volume) (connection, error) {
 			"correct the option, list the name under aliases in the configuration, or give the volume a secretRef (attach mode none)",
 			optServer, volume.Server, c.Path, configured)
 	}
-	return connection{Server: configured, Scheme: c.schemeFor(configured), Credentials: Credentials{Username: c.Username, Password: c.Password}}, nil
+	return connection{c.schemeFor(configured), Credentials{configured, c.Username, c.Password}}, nil
 }
 
 func (c Config) connectionOfSecret(volume Volume) (connection, error) {
@@ -264,7 +269,7 @@ func (c Config) connectionOfSecret(volume Volume) (connection, error) {
 	case volume.Server != (Server{}) && !server.sameArray(volume.Server):
 		return connection{}, fmt.Errorf("option %s is %q, but the volume's secret is for %q: make them equal", optServer, volume.Server, server)
 	}
-	return connection{Server: server, Scheme: c.schemeFor(server), Credentials: *volume.Secret}, nil
+	return connection{c.schemeFor(server), Credentials{server, volume.Secret.Username, volume.Secret.Password}}, nil
 }
 
 func (c Config) names(configured, wanted Server) bool {

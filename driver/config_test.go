@@ -75,6 +75,7 @@ func TestLoadConfigRefuses(t *testing.T) {
 		"half of mutual CHAP":         {"chap: {mutual_username: u, mutual_password: twelve-chars}", 0o600, []string{"needs both pairs"}},
 		"a short CHAP secret":         {"chap: {username: u, password: canary}", 0o600, []string{"chap.password", "12 to 16"}},
 		"a timeout":                   {"replacement_timeout: 0", 0o600, []string{"replacement_timeout", `"0"`, "1 to 3600"}},
+		"a node":                      {"node: A B", 0o600, []string{"node", "A B"}},
 		"a log level":                 {"log: {level: loud}", 0o600, []string{"log.level", "loud"}},
 	}
 	for name, test := range tests {
@@ -150,7 +151,7 @@ func TestConnectionFor(t *testing.T) {
 				return
 			}
 			require.NoError(t, err)
-			require.Equal(t, test.want, c.Scheme+" "+c.Server.String()+" "+c.Credentials.Username)
+			require.Equal(t, test.want, c.Scheme+" "+c.Credentials.Server.String()+" "+c.Credentials.Username)
 		})
 	}
 }

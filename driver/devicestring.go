@@ -83,7 +83,7 @@ func ParseAttachment(text string) (Attachment, error) {
 	if attachment.Target.Serial = query.Get("serial"); len(attachment.Target.Serial) > longestSerial || !targetSerial().MatchString(attachment.Target.Serial) {
 		return bad("the serial is missing or is no serial number")
 	}
-	if attachment.SizeGiB, err = strconv.ParseInt(query.Get("size"), 10, 64); err != nil || attachment.SizeGiB < 1 {
+	if attachment.SizeGiB, err = strconv.ParseInt(query.Get("size"), 10, 64); err != nil || attachment.SizeGiB < 1 || attachment.SizeGiB > maxSizeGiB {
 		return bad("the size is missing or is no number of GiB")
 	}
 	// Whatever stands behind format=, it is no permission.

@@ -55,7 +55,7 @@ type Mounter interface {
 	Unmount(ctx context.Context, path string) error
 	Released(ctx context.Context, device string) error
 	At(path string) (mount.Mount, bool, error)
-	Of(device string) ([]mount.Mount, error)
+	Same(as mount.Mount) ([]mount.Mount, error)
 	Grow(ctx context.Context, device, path, filesystem string) error
 }
 
@@ -65,7 +65,8 @@ type OpenArray func(scheme string, credentials Credentials, tenant string) (Arra
 // Driver holds what the calls need. The zero value answers init.
 type Driver struct {
 	Config Config
-	// ConfigError is what was wrong with the configuration; every call but init reports it.
+	// ConfigError is what was wrong with the configuration. Every call reports it but init,
+	// and those that take a volume away: they must never be stuck.
 	ConfigError error
 	OpenArray   OpenArray
 	Initiator   Initiator
@@ -95,7 +96,7 @@ func (d *Driver) auth() datera.Auth {
 }
 
 func (d *Driver) arrayFor(volume Volume) (Array, error) {
-	if d.ConfigError != nil && volume.Secret == nil {
+	if d.ConfigError != nil {
 		return nil, d.ConfigError
 	}
 	connection, err := d.Config.connectionFor(volume)
@@ -106,9 +107,7 @@ func (d *Driver) arrayFor(volume Volume) (Array, error) {
 	if tenant == "" {
 		tenant = d.Config.Tenant
 	}
-	credentials := connection.Credentials
-	credentials.Server = connection.Server
-	return d.OpenArray(connection.Scheme, credentials, tenant)
+	return d.OpenArray(connection.Scheme, connection.Credentials, tenant)
 }
 
 // configuredArray is for the calls that know a volume by its name alone.

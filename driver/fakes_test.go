@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -29,6 +30,8 @@ type host struct {
 	mounts  []mount.Mount
 	done    []string // what was changed, in order
 	fails   map[string]error
+	hides   bool   // Attach does not see the disks that are there
+	onLogin func() // something happens at the same time
 }
 
 func newHost(name string) *host {
@@ -48,15 +51,22 @@ func (h *host) did(format string, args ...any) error {
 func (h *host) Name() (string, error) { return h.iqn, h.fails["name"] }
 
 func (h *host) Attach(_ context.Context, target iscsi.Target, _ iscsi.CHAP) (iscsi.Device, error) {
-	if disk, found, _ := h.Find(context.TODO(), target); found {
+	if disk, found, _ := h.Find(context.TODO(), target); found && !h.hides {
 		return disk, nil
+	}
+	if h.onLogin != nil {
+		h.onLogin()
 	}
 	if err := h.did("login %s", target.Serial); err != nil {
 		return iscsi.Device{}, err
 	}
 	path := fmt.Sprintf("/dev/sd%c", 'b'+len(h.disks))
-	h.disks[path] = iscsi.Device{Path: path, Paths: []string{path}, Target: target, Bytes: 100 * gib}
+	h.disks[path] = foundDisk(path, Attachment{Target: target, SizeGiB: 100})
 	return h.disks[path], nil
+}
+
+func foundDisk(path string, attachment Attachment) iscsi.Device {
+	return iscsi.Device{Path: path, Paths: []string{path}, Target: attachment.Target, Bytes: attachment.SizeGiB * gib}
 }
 
 func (h *host) Find(_ context.Context, target iscsi.Target) (iscsi.Device, bool, error) {
@@ -71,7 +81,10 @@ func (h *host) Find(_ context.Context, target iscsi.Target) (iscsi.Device, bool,
 func (h *host) Identify(path string) (iscsi.Device, error) {
 	disk, found := h.disks[path]
 	if !found {
-		return iscsi.Device{}, iscsi.ErrNotISCSI
+		if strings.HasPrefix(path, "/dev/sda") {
+			return iscsi.Device{}, iscsi.ErrNotISCSI
+		}
+		return iscsi.Device{}, fmt.Errorf("identify %s: %w", path, fs.ErrNotExist)
 	}
 	return disk, nil
 }
@@ -125,7 +138,7 @@ func (h *host) Mount(_ context.Context, device, path, filesystem string, options
 	if err := h.did("mount %s %s", device, path); err != nil {
 		return err
 	}
-	h.mounts = append(h.mounts, mount.Mount{Device: device, Path: path, Root: "/", Filesystem: filesystem, ReadOnly: options.ReadOnly})
+	h.mounts = append(h.mounts, mount.Mount{Device: device, Path: h.real(path), Root: "/", Filesystem: filesystem, ReadOnly: options.ReadOnly})
 	return nil
 }
 
@@ -137,7 +150,7 @@ func (h *host) Bind(_ context.Context, source, path string, readOnly bool) error
 		return err
 	}
 	mounted, _, _ := h.At(source)
-	mounted.Path, mounted.ReadOnly = path, readOnly
+	mounted.Path, mounted.ReadOnly = h.real(path), readOnly
 	h.mounts = append(h.mounts, mounted)
 	return nil
 }
@@ -149,7 +162,7 @@ func (h *host) Unmount(_ context.Context, path string) error {
 	if err := h.did("umount %s", path); err != nil {
 		return err
 	}
-	h.mounts = slices.DeleteFunc(h.mounts, func(m mount.Mount) bool { return m.Path == path })
+	h.mounts = slices.DeleteFunc(h.mounts, func(m mount.Mount) bool { return m.Path == h.real(path) })
 	return nil
 }
 
@@ -162,23 +175,31 @@ func (h *host) Released(_ context.Context, device string) error {
 	return h.fails["released"]
 }
 
+// real is where a path leads: mounts are listed by their real paths.
+func (h *host) real(path string) string {
+	if rest, linked := strings.CutPrefix(path, kubeletLink); linked {
+		return kubeletRoot + rest
+	}
+	return path
+}
+
 func (h *host) At(path string) (mount.Mount, bool, error) {
 	for _, mounted := range slices.Backward(h.mounts) {
-		if mounted.Path == path {
+		if mounted.Path == h.real(path) {
 			return mounted, true, h.fails["mountinfo"]
 		}
 	}
 	return mount.Mount{}, false, h.fails["mountinfo"]
 }
 
-func (h *host) Of(device string) ([]mount.Mount, error) {
-	var of []mount.Mount
+func (h *host) Same(as mount.Mount) ([]mount.Mount, error) {
+	var same []mount.Mount
 	for _, mounted := range h.mounts {
-		if mounted.Device == device {
-			of = append(of, mounted)
+		if mounted.Device == as.Device {
+			same = append(same, mounted)
 		}
 	}
-	return of, nil
+	return same, h.fails["same"]
 }
 
 func (h *host) Grow(_ context.Context, device, path, filesystem string) error {
@@ -261,6 +282,7 @@ func (n *node) refused(t *testing.T, args ...string) string {
 
 const (
 	kubeletRoot = "/tmp/datera-flexvolume-kubelet"
+	kubeletLink = "/tmp/datera-flexvolume-link" // a symbolic link to it
 	globalPath  = kubeletRoot + "/" + globalMounts + "/pv-datera-0"
 	podPath     = kubeletRoot + "/pods/11111111-2222-3333-4444-555555555555/volumes/datera~iscsi/pv-datera-0"
 	otherPod    = kubeletRoot + "/pods/66666666-2222-3333-4444-555555555555/volumes/datera~iscsi/pv-datera-0"

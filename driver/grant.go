@@ -5,6 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
 
 	"datera-flexvolume/datera"
 )
@@ -16,6 +20,10 @@ import (
 // With read-write access a volume has one member. The array handles one addition after
 // the other and answers each with the members there are then, so of two nodes that race
 // exactly one sees itself alone; the other one takes itself out again.
+//
+// Two PersistentVolumes, or two clusters, may name one volume of the array: then its
+// policy refers to a group of each, and the members of all of them count. So does whoever
+// has a session, with or without a grant.
 
 func (d *Driver) groupName(name string) string   { return entityNameFor(d.Config.Cluster, name) }
 func (d *Driver) readersName(name string) string { return readersNameFor(d.Config.Cluster, name) }
@@ -28,15 +36,21 @@ type grantState struct {
 	exists  bool     // the volume's group is there
 	members []string // IQNs that may log in
 	readers []string // IQNs that attached read-only
+	others  []string // IQNs that may log in by the group of another PersistentVolume or cluster
 }
 
 func (d *Driver) grantState(groups map[string]*datera.InitiatorGroup, name string) grantState {
 	var state grantState
-	if group := groups[d.groupName(name)]; group != nil {
-		state.exists, state.members = true, group.Members
-	}
-	if group := groups[d.readersName(name)]; group != nil {
-		state.readers = group.Members
+	for group, found := range groups {
+		switch {
+		case found == nil:
+		case group == d.groupName(name):
+			state.exists, state.members = true, found.Members
+		case group == d.readersName(name):
+			state.readers = found.Members
+		default:
+			state.others = append(state.others, found.Members...)
+		}
 	}
 	return state
 }
@@ -66,6 +80,18 @@ func (s grantState) rivals(iqn string, readOnly bool) []string {
 	return rivals
 }
 
+// outsiders are those who reach the volume without being members: by the group of another
+// PersistentVolume, or by a session that goes on after its grant was taken away.
+func (s grantState) outsiders(iqn string, active []string) []string {
+	var outsiders []string
+	for _, other := range append(slices.Clone(s.others), active...) {
+		if other != iqn && !slices.Contains(s.members, other) && !slices.Contains(outsiders, other) {
+			outsiders = append(outsiders, other)
+		}
+	}
+	return outsiders
+}
+
 // A grant gives one node access to one volume.
 type grant struct {
 	driver *Driver
@@ -81,13 +107,22 @@ func (g grant) readers() string { return g.driver.readersName(g.volume.Name) }
 // give lets the node in, or says who is in its way. It looks before it adds: a node that
 // was fenced must not be let in for even a moment.
 func (g grant) give(ctx context.Context, instance *datera.StorageInstance) error {
-	referred := refersTo(instance, g.group())
-	state, err := g.state(ctx, referred)
+	if instance.AccessControlMode == allowAll {
+		return fmt.Errorf("volume %s lets every initiator in (access_control_mode %s), so nothing keeps two nodes apart: set it to %s on the array",
+			g.volume.AppInstance, allowAll, denyAll)
+	}
+	referred, others := refersTo(instance, g.group()), g.otherGroups(instance)
+	state, err := g.look(ctx, referred, others, instance.ActiveInitiators)
 	if err != nil {
 		return err
 	}
+	if outsiders := state.outsiders(g.iqn, instance.ActiveInitiators); len(outsiders) > 0 {
+		if err := g.awaitOutsiders(ctx, state); err != nil {
+			return err
+		}
+	}
 	if rivals := state.rivals(g.iqn, g.volume.ReadOnly); len(rivals) > 0 {
-		if state, err = g.settle(ctx, state, rivals, instance); err != nil {
+		if state, err = g.takeOver(ctx, state, rivals); err != nil {
 			return err
 		}
 	}
@@ -97,25 +132,47 @@ func (g grant) give(ctx context.Context, instance *datera.StorageInstance) error
 	if err := g.join(ctx, state); err != nil {
 		return err
 	}
-	if referred {
-		return nil
+	if g.volume.ReadOnly || state.readsOnly(g.iqn) {
+		if err := g.confirmAccess(ctx, state); err != nil {
+			return err
+		}
 	}
-	if err := g.array.AddInitiatorGroup(ctx, instance.Path, g.group()); err != nil {
-		return fmt.Errorf("add initiator group %s to the ACL policy of volume %s on %s: %w", g.group(), g.volume.AppInstance, g.array.Server(), err)
+	if referred && slices.Contains(state.members, g.iqn) {
+		return nil // it was in already: whoever came later has seen it
 	}
-	return nil
+	if !referred {
+		if err := g.array.AddInitiatorGroup(ctx, instance.Path, g.group()); err != nil {
+			return fmt.Errorf("add initiator group %s to the ACL policy of volume %s on %s: %w", g.group(), g.volume.AppInstance, g.array.Server(), err)
+		}
+	}
+	return g.lookAgain(ctx)
 }
 
 func refersTo(instance *datera.StorageInstance, group string) bool {
 	return slices.ContainsFunc(instance.ACL.InitiatorGroups, func(reference datera.Reference) bool {
-		return reference.Path == "/initiator_groups/"+group
+		return reference.Path == groupPath+group
 	})
 }
 
-// state reads the groups. A volume whose ACL policy does not refer to a group has most
+const groupPath = "/initiator_groups/"
+
+// otherGroups are the groups of other PersistentVolumes and clusters in the volume's ACL
+// policy. What other software put there is not the driver's to judge, until it logs in.
+func (g grant) otherGroups(instance *datera.StorageInstance) []string {
+	var others []string
+	for _, reference := range instance.ACL.InitiatorGroups {
+		name := strings.TrimPrefix(reference.Path, groupPath)
+		if name != g.group() && strings.HasPrefix(name, groupPrefix) {
+			others = append(others, name)
+		}
+	}
+	return others
+}
+
+// look reads the groups. A volume whose ACL policy does not refer to a group has most
 // likely none: it is made at once, and read only when it turns out to be there.
-func (g grant) state(ctx context.Context, referred bool) (grantState, error) {
-	if !referred {
+func (g grant) look(ctx context.Context, referred bool, others, active []string) (grantState, error) {
+	if !referred && len(others) == 0 && !slices.ContainsFunc(active, func(iqn string) bool { return iqn != g.iqn }) {
 		group, err := g.array.CreateInitiatorGroup(ctx, g.group(), g.iqn)
 		if err != nil {
 			return grantState{}, fmt.Errorf("make initiator group %s on %s: %w", g.group(), g.array.Server(), err)
@@ -124,32 +181,98 @@ func (g grant) state(ctx context.Context, referred bool) (grantState, error) {
 			return grantState{exists: true, members: group.Members}, nil
 		}
 	}
-	groups, err := g.array.InitiatorGroups(ctx, g.group(), g.readers())
+	return g.state(ctx, others)
+}
+
+func (g grant) state(ctx context.Context, others []string) (grantState, error) {
+	groups, err := g.array.InitiatorGroups(ctx, append([]string{g.group(), g.readers()}, others...)...)
 	if err != nil {
 		return grantState{}, fmt.Errorf("ask %s who holds volume %s: %w", g.array.Server(), g.volume.AppInstance, err)
 	}
 	return g.driver.grantState(groups, g.volume.Name), nil
 }
 
-// settle deals with rivals. Where Kubernetes guards the volume they stand. Where nobody
+// sessionEnd is how long a session may go on after its grant was taken away.
+const sessionEnd = 3 * time.Second
+
+// awaitOutsiders waits for the end of sessions that have no grant any more. Whoever has a
+// grant by another group, or does not go, is in the way.
+func (g grant) awaitOutsiders(ctx context.Context, state grantState) error {
+	if outsiders := state.outsiders(g.iqn, nil); len(outsiders) > 0 {
+		return g.refusal(ctx, outsiders)
+	}
+	patient, cancel := context.WithTimeout(ctx, sessionEnd)
+	defer cancel()
+	var outsiders []string
+	_, err := backoff.Retry(patient, func() (bool, error) {
+		ai, err := g.array.AppInstance(ctx, g.volume.AppInstance)
+		if err != nil {
+			return false, backoff.Permanent(err)
+		}
+		instance, err := ai.StorageInstance()
+		if err != nil {
+			return false, backoff.Permanent(err)
+		}
+		if outsiders = state.outsiders(g.iqn, instance.ActiveInitiators); len(outsiders) > 0 {
+			return false, errors.New("sessions go on")
+		}
+		return true, nil
+	}, backoff.WithBackOff(pace(sessionEnd/10)), backoff.WithMaxElapsedTime(0))
+	if len(outsiders) > 0 {
+		return g.refusal(ctx, outsiders)
+	}
+	return err
+}
+
+// takeOver deals with rivals. Where Kubernetes guards the volume they stand. Where nobody
 // does (attach mode none), a node without a session has gone without being able to say
-// so: it loses the grant, which also keeps it from coming back.
-func (g grant) settle(ctx context.Context, state grantState, rivals []string, instance *datera.StorageInstance) (grantState, error) {
+// so: it loses the grant, which also keeps it from coming back. That it has no session is
+// looked at after the grant is gone, when it can get none any more.
+func (g grant) takeOver(ctx context.Context, state grantState, rivals []string) (grantState, error) {
 	if g.driver.Config.Attach != AttachNone {
 		return state, g.refusal(ctx, rivals)
 	}
+	if active, err := g.active(ctx, rivals); err != nil || len(active) > 0 {
+		return state, errors.Join(err, g.refusalUnlessEmpty(ctx, active))
+	}
 	for _, rival := range rivals {
-		if slices.Contains(instance.ActiveInitiators, rival) {
-			return state, g.refusal(ctx, []string{rival})
-		}
 		if err := g.driver.revoke(ctx, g.array, g.volume.Name, rival, state); err != nil {
 			return state, err
 		}
-		g.driver.Log.WarnContext(ctx, "took the volume over from a node without a session",
-			"volume", g.volume.AppInstance, "from", rival, "to", g.iqn)
-		state.members = slices.DeleteFunc(slices.Clone(state.members), func(iqn string) bool { return iqn == rival })
 	}
+	active, err := g.active(ctx, rivals)
+	if err != nil || len(active) > 0 {
+		for _, rival := range active { // it had just come; it was there first
+			if _, err := g.array.AddMember(ctx, g.group(), rival); err != nil {
+				return state, fmt.Errorf("give the access of %s to volume %s on %s back: %w", rival, g.volume.AppInstance, g.array.Server(), err)
+			}
+		}
+		return state, errors.Join(err, g.refusalUnlessEmpty(ctx, active))
+	}
+	g.driver.Log.WarnContext(ctx, "took the volume over from nodes without a session",
+		"volume", g.volume.AppInstance, "from", rivals, "to", g.iqn)
+	state.members = slices.DeleteFunc(slices.Clone(state.members), func(iqn string) bool { return slices.Contains(rivals, iqn) })
 	return state, nil
+}
+
+// active are those of iqns that have a session now.
+func (g grant) active(ctx context.Context, iqns []string) ([]string, error) {
+	ai, err := g.array.AppInstance(ctx, g.volume.AppInstance)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s who uses volume %s: %w", g.array.Server(), g.volume.AppInstance, err)
+	}
+	instance, err := ai.StorageInstance()
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(slices.Clone(iqns), func(iqn string) bool { return !slices.Contains(instance.ActiveInitiators, iqn) }), nil
+}
+
+func (g grant) refusalUnlessEmpty(ctx context.Context, rivals []string) error {
+	if len(rivals) == 0 {
+		return nil
+	}
+	return g.refusal(ctx, rivals)
 }
 
 func (g grant) refusal(ctx context.Context, rivals []string) error {
@@ -161,8 +284,11 @@ func (g grant) refusal(ctx context.Context, rivals []string) error {
 	if g.volume.ReadOnly {
 		access = "read-only"
 	}
-	return fmt.Errorf("volume %s cannot be attached %s to node %s: %s holds it; it is free when the pod there is gone and the volume detached "+
-		"(for a node that is dead: taint it with node.kubernetes.io/out-of-service)", g.volume.AppInstance, access, g.node, holder)
+	remedy := "it is free when the pod there is gone and the volume detached (for a node that is dead: taint it with node.kubernetes.io/out-of-service)"
+	if g.driver.Config.Attach == AttachNone {
+		remedy = "it is free when the last pod there is gone, or that node has no session any more"
+	}
+	return fmt.Errorf("volume %s cannot be attached %s to node %s: %s holds it; %s", g.volume.AppInstance, access, g.node, holder, remedy)
 }
 
 // noteAccess keeps the list of readers true before the member is added, so that nobody
@@ -188,18 +314,84 @@ func (g grant) join(ctx context.Context, before grantState) error {
 	if slices.Contains(before.members, g.iqn) {
 		return nil
 	}
-	group, err := g.array.AddMember(ctx, g.group(), g.iqn)
+	add := g.array.AddMember
+	if !before.exists {
+		add = func(ctx context.Context, group, iqn string) (*datera.InitiatorGroup, error) {
+			return g.array.CreateInitiatorGroup(ctx, group, iqn)
+		}
+	}
+	group, err := add(ctx, g.group(), g.iqn)
 	if err != nil {
 		return fmt.Errorf("give node %s access to volume %s on %s: %w", g.node, g.volume.AppInstance, g.array.Server(), err)
 	}
 	after := grantState{members: group.Members, readers: before.readers}
+	if rivals := after.rivals(g.iqn, g.volume.ReadOnly); len(rivals) > 0 {
+		return g.backOut(ctx, rivals)
+	}
+	return nil
+}
+
+// confirmAccess looks at readers and writers once more where one of them may have become
+// the other in the meantime.
+func (g grant) confirmAccess(ctx context.Context, before grantState) error {
+	after, err := g.state(ctx, nil)
+	if err != nil {
+		return err
+	}
 	rivals := after.rivals(g.iqn, g.volume.ReadOnly)
-	if len(rivals) == 0 {
+	switch {
+	case len(rivals) == 0:
+		return nil
+	case !slices.Contains(before.members, g.iqn):
+		return g.backOut(ctx, rivals)
+	case before.readsOnly(g.iqn): // it keeps reading, as before
+		_, err = g.array.AddMember(ctx, g.readers(), g.iqn)
+	}
+	return errors.Join(g.refusal(ctx, rivals), err)
+}
+
+// lookAgain finds those who came by another group at the same time.
+func (g grant) lookAgain(ctx context.Context) error {
+	ai, err := g.array.AppInstance(ctx, g.volume.AppInstance)
+	if err != nil {
+		return fmt.Errorf("ask %s who holds volume %s: %w", g.array.Server(), g.volume.AppInstance, err)
+	}
+	instance, err := ai.StorageInstance()
+	if err != nil {
+		return err
+	}
+	others := g.otherGroups(instance)
+	if len(others) == 0 {
 		return nil
 	}
-	refusal := g.refusal(ctx, rivals)
-	if err := g.driver.revoke(ctx, g.array, g.volume.Name, g.iqn, grantState{members: after.members, readers: []string{g.iqn}}); err != nil {
-		return errors.Join(refusal, err)
+	state, err := g.state(ctx, others)
+	if err != nil {
+		return err
 	}
-	return refusal
+	if outsiders := state.outsiders(g.iqn, nil); len(outsiders) > 0 {
+		return g.backOut(ctx, outsiders)
+	}
+	return nil
+}
+
+// backOut takes the node out again, because others are there, too.
+func (g grant) backOut(ctx context.Context, rivals []string) error {
+	mine := grantState{members: []string{g.iqn}, readers: []string{g.iqn}}
+	return errors.Join(g.refusal(ctx, rivals), g.driver.revoke(ctx, g.array, g.volume.Name, g.iqn, mine))
+}
+
+// stillGranted makes sure that the grant was not taken over since it was given.
+func (d *Driver) stillGranted(ctx context.Context, array Array, name string) error {
+	iqn, err := d.Initiator.Name()
+	if err != nil {
+		return err
+	}
+	state, _, err := d.lookForGrant(ctx, array, name)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(state.members, iqn) {
+		return fmt.Errorf("volume %s was taken over by another node while this one logged in", name)
+	}
+	return nil
 }

@@ -8,8 +8,11 @@ import (
 	"time"
 )
 
-// A hint is what the last attach of a volume learned. It spares a call that is repeated
-// at once all requests but one, which asks the array whether the grant still stands.
+// Hints spare calls that follow each other closely some requests. They are forgotten after
+// a minute, and losing them costs nothing.
+
+// A hint is what the last attach of a volume learned. A call that is repeated at once makes
+// one request only: whether the grant still stands.
 type hint struct {
 	Volume  Volume
 	Node    string
@@ -32,23 +35,49 @@ func (d *Driver) hints() hints { return hints{filepath.Join(d.Config.RunDir, "hi
 
 func (h hints) path(name string) string { return filepath.Join(h.dir, fileNameFor(name)+".json") }
 
-// remember stores a hint; that it cannot is no failure.
+// initiatorHint is under which IQN a node was found.
+type initiatorHint struct {
+	IQN     string
+	Expires time.Time
+}
+
+func (h hints) initiatorPath(node string) string {
+	return filepath.Join(h.dir, "nodes", fileNameFor(node)+".json")
+}
+
+func (h hints) rememberInitiator(node, iqn string) {
+	writeHint(h.initiatorPath(node), initiatorHint{IQN: iqn, Expires: time.Now().Add(hintLife)})
+}
+
+func (h hints) recallInitiator(node string) (iqn string, found bool) {
+	hint, found := readHint[initiatorHint](h.initiatorPath(node))
+	return hint.IQN, found && time.Now().Before(hint.Expires)
+}
+
 func (h hints) remember(new hint) {
 	new.Expires = time.Now().Add(hintLife)
 	new.Volume.Secret = nil
-	if document, err := json.Marshal(new); err == nil {
-		_ = writeDurably(h.path(new.Volume.Name), document)
-	}
+	writeHint(h.path(new.Volume.Name), new)
 }
 
 func (h hints) recall(name string) (hint, bool) {
-	document, err := os.ReadFile(h.path(name))
-	if err != nil {
-		return hint{}, false
-	}
-	var found hint
-	err = json.Unmarshal(document, &found)
-	return found, err == nil && time.Now().Before(found.Expires)
+	found, readable := readHint[hint](h.path(name))
+	return found, readable && time.Now().Before(found.Expires)
 }
 
 func (h hints) forget(name string) { _ = os.Remove(h.path(name)) }
+
+// writeHint stores a hint; that it cannot is no failure.
+func writeHint(path string, hint any) {
+	if document, err := json.Marshal(hint); err == nil {
+		_ = writeDurably(path, document)
+	}
+}
+
+func readHint[T any](path string) (hint T, found bool) {
+	document, err := os.ReadFile(path)
+	if err != nil {
+		return hint, false
+	}
+	return hint, json.Unmarshal(document, &hint) == nil
+}

@@ -12,8 +12,8 @@ import (
 )
 
 // A record says that a volume is on this node or on its way. It is written before the
-// first change to the node and removed after the last. Kernel and array are the truth:
-// a record that is lost costs nothing but a repetition.
+// first change to the node and removed after the last. Kernel and array are the truth: a
+// record that is lost costs a repetition or, in attach mode none, a clean-up by hand.
 type record struct {
 	Name        string `json:"name"`        // of the volume in Kubernetes
 	AppInstance string `json:"appInstance"` // name on the array
@@ -25,7 +25,7 @@ type record struct {
 // directAttachment is what unmount needs to know when nobody else detaches (attach mode none).
 type directAttachment struct {
 	Mount  string `json:"mount"`  // where the file system is mounted
-	Server string `json:"server"` // of the array
+	Server string `json:"server"` // of the array, with its scheme
 	Tenant string `json:"tenant,omitempty"`
 }
 
@@ -42,15 +42,14 @@ func (j journal) leaving(key string) string {
 
 // write stores a record so that the old one stands or the new one does, also after a power cut.
 func (j journal) write(key string, r record) error {
-	if known, err := readRecord(j.inUse(key)); err == nil && reflect.DeepEqual(known, r) {
-		return nil
-	}
-	document, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := writeDurably(j.inUse(key), append(document, '\n')); err != nil {
-		return fmt.Errorf("record volume %s in %s: %w", r.Name, j.dir, err)
+	if known, err := readRecord(j.inUse(key)); err != nil || !reflect.DeepEqual(known, r) {
+		document, err := json.MarshalIndent(r, "", "  ")
+		if err != nil {
+			return err
+		}
+		if err := writeDurably(j.inUse(key), append(document, '\n')); err != nil {
+			return fmt.Errorf("record volume %s in %s: %w", r.Name, j.dir, err)
+		}
 	}
 	// What has come back is no longer leaving.
 	return ignoreMissing(os.Remove(j.leaving(key)))
@@ -92,8 +91,13 @@ func (j journal) forget(key string) error {
 }
 
 // unfinished lists the keys of removals that began and did not end.
-func (j journal) unfinished() []string {
-	entries, err := os.ReadDir(filepath.Join(j.dir, "leaving"))
+func (j journal) unfinished() []string { return j.keys("leaving") }
+
+// used lists the keys of the volumes in use.
+func (j journal) used() []string { return j.keys("volumes") }
+
+func (j journal) keys(folder string) []string {
+	entries, err := os.ReadDir(filepath.Join(j.dir, folder))
 	if err != nil {
 		return nil
 	}

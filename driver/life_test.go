@@ -272,7 +272,8 @@ func TestMountDeviceRefusesAForeignDisk(t *testing.T) {
 	require.Contains(t, n.refused(t, "mountdevice", globalPath, "/dev/sda", one), "/dev/sda")
 	require.Contains(t, n.refused(t, "mountdevice", "relative/path", other, one), "absolute path")
 	require.NoError(t, os.RemoveAll(n.Config.StateDir))
-	require.Contains(t, n.refused(t, "mountdevice", globalPath, other, two), "no record on this node")
+	require.Contains(t, n.refused(t, "mountdevice", globalPath, other, one), "no record on this node")
+	require.Contains(t, n.refused(t, "mountdevice", globalPath, other, two), "accepted is the one of volume pv-datera-1")
 }
 
 func TestMountRefuses(t *testing.T) {
@@ -331,7 +332,9 @@ func TestUnmountDeviceWithoutARecord(t *testing.T) {
 func TestUnmountDeviceRefuses(t *testing.T) {
 	n := newNode(t, array(t), "node-a")
 	require.Contains(t, n.refused(t, "unmountdevice", "/"), "absolute path")
-	require.Contains(t, n.refused(t, "unmountdevice", "/x/UPPER"), "volume name")
+	require.Contains(t, n.refused(t, "unmountdevice", "/home"), "accepted is where kubelet mounts")
+	require.Contains(t, n.refused(t, "unmountdevice", kubeletRoot+"/"+globalMounts+"/UPPER"), "volume name")
+	require.Contains(t, n.refused(t, "unmount", "/home"), "accepted is a pod's volume directory")
 	n.mounts = []mount.Mount{{Device: "/dev/sda1", Path: globalPath}}
 	require.Contains(t, n.refused(t, "unmountdevice", globalPath), "by hand", "a foreign disk was unmounted")
 	n.fails["mountinfo"] = errInjected

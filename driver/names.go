@@ -10,6 +10,9 @@ import (
 )
 
 const (
+	// kindOfGroup begins the names of all clusters' groups and initiators, groupPrefix shows them.
+	kindOfGroup = "k8s"
+	groupPrefix = kindOfGroup + "_"
 	// entityNameLimit is the longest name of an app instance or initiator group.
 	entityNameLimit = 64
 	// initiatorNameLimit is the longest name of an initiator.
@@ -28,7 +31,7 @@ func pattern(expression string) func() *regexp.Regexp {
 // instance where no volumeID was given, and of its initiator group. Two volumes never
 // share one: a name that had to be changed or cut carries a digest of the original.
 func entityNameFor(cluster, volume string) string {
-	return derivedName(entityNameLimit, "k8s", cluster, volume)
+	return derivedName(entityNameLimit, kindOfGroup, cluster, volume)
 }
 
 // readersNameFor names the group that lists which members of the volume's group attached
@@ -39,12 +42,12 @@ func readersNameFor(cluster, volume string) string {
 
 // InitiatorName is the name under which the initiator of a node is registered on the array.
 func InitiatorName(cluster, node string) string {
-	return derivedName(initiatorNameLimit, "k8s", cluster, node)
+	return derivedName(initiatorNameLimit, kindOfGroup, cluster, node)
 }
 
 // nodeOf is the inverse of InitiatorName where that is possible, for messages.
 func nodeOf(cluster, initiatorName string) string {
-	if node, found := strings.CutPrefix(initiatorName, "k8s_"+cluster+"_"); found {
+	if node, found := strings.CutPrefix(initiatorName, groupPrefix+cluster+"_"); found {
 		return node
 	}
 	return initiatorName
@@ -63,12 +66,13 @@ func derivedName(limit int, kind, cluster, name string) string {
 
 // fileNameFor is a volume's name as the name of a file, where 255 bytes is the limit.
 func fileNameFor(name string) string {
-	const limit = 200
+	const limit = 200 // also of what comes out, so that a file's name leads back to itself
 	if len(name) <= limit {
 		return name
 	}
 	sum := sha256.Sum256([]byte(name))
-	return name[:limit] + "-" + hex.EncodeToString(sum[:6])
+	digest := hex.EncodeToString(sum[:6])
+	return name[:limit-len(digest)-1] + "-" + digest
 }
 
 var subdomain = pattern(`\A[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?\z`)

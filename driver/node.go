@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
+	"slices"
 
 	"datera-flexvolume/iscsi"
 	"datera-flexvolume/mount"
@@ -41,8 +43,14 @@ func (d *Driver) login(ctx context.Context, key string, r record, attachment Att
 	// Nobody may ever try again, so nothing stays; unless the volume was here before and is in use.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer cancel()
-	if d.removeDisk(ctx, key, attachment.Target) == nil {
+	if leaveErr := d.journal().leave(key); leaveErr != nil {
+		return iscsi.Device{}, errors.Join(err, leaveErr)
+	}
+	switch undoErr := d.removeDisk(ctx, key, attachment.Target); {
+	case undoErr == nil:
 		err = errors.Join(err, d.journal().forget(key))
+	case errors.Is(undoErr, iscsi.ErrInUse) || errors.Is(undoErr, mount.ErrInUse):
+		err = errors.Join(err, d.journal().write(key, r))
 	}
 	return iscsi.Device{}, err
 }
@@ -50,8 +58,12 @@ func (d *Driver) login(ctx context.Context, key string, r record, attachment Att
 // mountDevice mounts the volume's disk on the node's global path, and makes the file
 // system where the disk is provably blank.
 func (d *Driver) mountDevice(ctx context.Context, path, device string, volume Volume) error {
-	if err := checkMountPath(path); err != nil {
+	name, err := parseGlobalPath(path)
+	if err != nil {
 		return err
+	}
+	if name != volume.Name {
+		return fmt.Errorf("directory %s is that of volume %s: accepted is the one of volume %s", path, name, volume.Name)
 	}
 	unlock, err := d.lockVolume(ctx, volume.Name)
 	if err != nil {
@@ -62,44 +74,44 @@ func (d *Driver) mountDevice(ctx context.Context, path, device string, volume Vo
 	if !found {
 		return fmt.Errorf("volume %s has no record on this node, so nothing says which disk is its own: waitforattach makes one (kubelet calls it again by itself)", volume.Name)
 	}
-	return d.mountDisk(ctx, path, device, r, volume)
+	_, err = d.mountDisk(ctx, path, device, r, volume)
+	return err
 }
 
-// mountDisk mounts the disk after making sure that it is the volume's.
-func (d *Driver) mountDisk(ctx context.Context, path, device string, r record, volume Volume) error {
+// mountDisk mounts the disk after making sure that it is the volume's. It tells whether
+// it made the file system.
+func (d *Driver) mountDisk(ctx context.Context, path, device string, r record, volume Volume) (formatted bool, err error) {
 	attachment, err := ParseAttachment(r.Device)
 	if err != nil {
-		return fmt.Errorf("record of volume %s: %w", r.Name, err)
+		return false, fmt.Errorf("record of volume %s: %w", r.Name, err)
 	}
 	disk, err := d.identify(device, attachment)
 	if err != nil {
-		return err
+		return false, err
 	}
-	mounted, found, err := d.Mounter.At(path)
+	_, found, err := d.Mounter.At(path)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if !found {
-		if err := d.format(ctx, disk, attachment, volume); err != nil {
-			return err
+		if formatted, err = d.format(ctx, disk, attachment, volume); err != nil {
+			return false, err
 		}
 	}
 	options := mount.MountOptions{ReadOnly: volume.ReadOnly, Options: volume.MountOptions}
 	if err := d.Mounter.Mount(ctx, disk.Path, path, volume.Filesystem, options); err != nil {
-		return fmt.Errorf("mount volume %s: %w", volume.AppInstance, err)
+		return formatted, fmt.Errorf("mount volume %s: %w", volume.AppInstance, err)
 	}
 	if !volume.ReadOnly {
 		// The disk may have been grown while nobody had it mounted, or be a larger clone.
 		if err := d.Mounter.Grow(ctx, disk.Path, path, volume.Filesystem); err != nil {
-			return fmt.Errorf("grow the file system of volume %s to its disk: %w", volume.AppInstance, err)
+			return formatted, fmt.Errorf("grow the file system of volume %s to its disk: %w", volume.AppInstance, err)
 		}
 	}
 	if !found {
 		d.Log.InfoContext(ctx, "mounted", "volume", volume.AppInstance, "disk", disk.Path, "path", path)
-	} else {
-		d.Log.DebugContext(ctx, "was mounted already", "volume", volume.AppInstance, "disk", mounted.Device, "path", path)
 	}
-	return nil
+	return formatted, nil
 }
 
 // identify proves that a disk is the volume's: its target, LUN and serial number are the
@@ -123,45 +135,42 @@ func sameDisk(a, b iscsi.Target) bool {
 // format makes the file system if, and only if, there is provably nothing on the disk:
 // the disk reads blank everywhere a file system would be, it has the size that the array
 // names, and the array knows of no data.
-func (d *Driver) format(ctx context.Context, disk iscsi.Device, attachment Attachment, volume Volume) error {
+func (d *Driver) format(ctx context.Context, disk iscsi.Device, attachment Attachment, volume Volume) (bool, error) {
 	content, err := d.Mounter.Inspect(ctx, disk.Path)
 	if err != nil {
-		return fmt.Errorf("volume %s: %w", volume.AppInstance, err)
+		return false, fmt.Errorf("volume %s: %w", volume.AppInstance, err)
 	}
 	switch {
 	case content.Filesystem == volume.Filesystem && content.Damaged:
-		return fmt.Errorf("volume %s on %s holds a damaged %s (%s): it is not formatted and not mounted; repair it (`xfs_repair %s` or `e2fsck %s`) from a snapshot or a clone first",
+		return false, fmt.Errorf("volume %s on %s holds a damaged %s (%s): it is not formatted and not mounted; repair it (`xfs_repair %s` or `e2fsck %s`) from a snapshot or a clone first",
 			volume.AppInstance, disk.Path, content.Filesystem, content.Detail, disk.Path, disk.Path)
 	case content.Filesystem == volume.Filesystem:
-		return nil
+		return false, nil
 	case content.Filesystem != "":
-		return fmt.Errorf("volume %s on %s holds %s (%s), not %s: it is not formatted and not mounted; correct fsType, or use another volume",
+		return false, fmt.Errorf("volume %s on %s holds %s (%s), not %s: it is not formatted and not mounted; correct fsType, or use another volume",
 			volume.AppInstance, disk.Path, content.Filesystem, content.Detail, volume.Filesystem)
 	case !content.Blank:
-		return fmt.Errorf("volume %s on %s has no known file system but is not blank (%s): it is not formatted; it may hold data, or an interrupted mkfs. "+
+		return false, fmt.Errorf("volume %s on %s has no known file system but is not blank (%s): it is not formatted; it may hold data, or an interrupted mkfs. "+
 			"Look at it with `blkid -p %s`; if it is certain that nothing on it is needed, delete the volume on the array and let it be made anew",
 			volume.AppInstance, disk.Path, content.Detail, disk.Path)
 	case attachment.NeverFormat:
-		return fmt.Errorf("volume %s on %s reads blank, but the array says that there is data on it (blocks in use, a clone, or metadata formatted=true): it is not formatted; "+
+		return false, fmt.Errorf("volume %s on %s reads blank, but the array says that there is data on it (blocks in use, a clone, or metadata formatted=true): it is not formatted; "+
 			"check the volume on the array, its data may be lost or not restored yet", volume.AppInstance, disk.Path)
 	case volume.ReadOnly:
-		return fmt.Errorf("volume %s on %s is blank and is to be mounted read-only: it is not formatted; mount it read-write once", volume.AppInstance, disk.Path)
+		return false, fmt.Errorf("volume %s on %s is blank and is to be mounted read-only: it is not formatted; mount it read-write once", volume.AppInstance, disk.Path)
 	}
 	request := mount.FormatRequest{Device: disk.Path, Filesystem: volume.Filesystem, Options: volume.MkfsOptions, Bytes: attachment.SizeGiB * gib}
 	if err := d.Mounter.Format(ctx, request); err != nil {
-		return fmt.Errorf("volume %s: %w", volume.AppInstance, err)
+		return false, fmt.Errorf("volume %s: %w", volume.AppInstance, err)
 	}
 	d.Log.InfoContext(ctx, "formatted a blank disk", "volume", volume.AppInstance, "disk", disk.Path, "filesystem", volume.Filesystem)
-	return nil
+	return true, nil
 }
 
 // unmountDevice takes the volume off the node. It gets a path and nothing else.
 func (d *Driver) unmountDevice(ctx context.Context, path string) error {
-	if err := checkMountPath(path); err != nil {
-		return err
-	}
-	name := filepath.Base(path)
-	if err := checkVolumeName(name); err != nil {
+	name, err := parseGlobalPath(path)
+	if err != nil {
 		return err
 	}
 	unlock, err := d.lockVolume(ctx, name)
@@ -189,7 +198,7 @@ func (d *Driver) release(ctx context.Context, key, path string) error {
 		if target, err = d.targetBehind(mounted, r); err != nil {
 			return err
 		}
-		if err := d.refuseOthers(mounted, path); err != nil {
+		if err := d.refuseOthers(mounted); err != nil {
 			return err
 		}
 	} else if target, err = targetOf(r); err != nil {
@@ -234,7 +243,7 @@ func (d *Driver) targetBehind(mounted mount.Mount, r record) (iscsi.Target, erro
 	if err == nil {
 		return disk.Target, nil
 	}
-	if target, recordErr := targetOf(r); recordErr == nil {
+	if target, recordErr := targetOf(r); recordErr == nil && errors.Is(err, fs.ErrNotExist) {
 		return target, nil
 	}
 	return iscsi.Target{}, fmt.Errorf("%s is mounted on %s: %w; unmount it by hand if it is meant to go", mounted.Device, mounted.Path, err)
@@ -246,13 +255,13 @@ func targetOf(r record) (iscsi.Target, error) {
 }
 
 // refuseOthers keeps a disk alive that is still mounted elsewhere: for a pod, or by hand.
-func (d *Driver) refuseOthers(mounted mount.Mount, path string) error {
-	others, err := d.Mounter.Of(mounted.Device)
+func (d *Driver) refuseOthers(mounted mount.Mount) error {
+	others, err := d.Mounter.Same(mounted)
 	if err != nil {
 		return err
 	}
 	for _, other := range others {
-		if other.Path != path {
+		if other.Path != mounted.Path {
 			return fmt.Errorf("%s is still mounted on %s: unmount that first (kubelet does when the pod is gone)", mounted.Device, other.Path)
 		}
 	}
@@ -275,10 +284,12 @@ func (d *Driver) releaseLeftover(ctx context.Context, key string) error {
 	return d.journal().forget(key)
 }
 
-// finishRemovals ends what earlier calls began and could not end. It takes no time from
-// the call that happens to run it: volumes that somebody works on are passed over, and
-// what fails is left to the next call.
+// finishRemovals ends what earlier calls began and could not end. Volumes that somebody
+// works on are passed over, and what fails is left to the next call.
 func (d *Driver) finishRemovals(ctx context.Context) {
+	if d.Config.Attach == AttachNone {
+		d.abandonUnused(ctx)
+	}
 	for _, key := range d.journal().unfinished() {
 		if err := d.finishRemoval(ctx, key); err != nil {
 			d.Log.WarnContext(ctx, "an earlier removal is still unfinished", "volume", key, "error", err)
@@ -299,10 +310,30 @@ func (d *Driver) finishRemoval(ctx context.Context, key string) error {
 	if err != nil {
 		return ignoreMissing(err)
 	}
+	if d.usedByOthers(key, r) {
+		return d.journal().forget(key)
+	}
 	if r.Direct != nil {
 		return d.releaseDirect(ctx, key, r)
 	}
 	return d.releaseLeftover(ctx, key)
+}
+
+// usedByOthers reports whether the disk of a record belongs to another record by now: a
+// PersistentVolume that was made anew for the same volume may have another name.
+func (d *Driver) usedByOthers(key string, r record) bool {
+	target, err := targetOf(r)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(d.journal().used(), func(other string) bool {
+		used, err := readRecord(d.journal().inUse(other))
+		if err != nil || other == fileNameFor(key) {
+			return false
+		}
+		theirs, err := targetOf(used)
+		return err == nil && sameDisk(theirs, target)
+	})
 }
 
 // checkMountPath accepts what kubelet passes: an absolute path without tricks.
@@ -312,5 +343,3 @@ func checkMountPath(path string) error {
 	}
 	return nil
 }
-
-var errNotPodPath = errors.New("accepted is a pod's volume directory, …/pods/UID/volumes/datera~iscsi/NAME")

@@ -94,14 +94,11 @@ func quoteShort(value string) string {
 	return strconv.Quote(value)
 }
 
-// ParseVolume reads the options of one call. clusterPrefix makes the array-side name of
-// a volume that has no volumeID.
+// ParseVolume reads the options of one call. The cluster's name is part of the array-side
+// name of a volume that has no volumeID.
 func ParseVolume(document, cluster string) (Volume, error) {
 	options, err := parseOptions(document)
 	if err != nil {
-		return Volume{}, err
-	}
-	if err := checkKeys(options); err != nil {
 		return Volume{}, err
 	}
 	p := optionParser{options: options}
@@ -138,10 +135,16 @@ func parseOptions(document string) (map[string]string, error) {
 	}
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(document), &raw); err != nil {
+		if strings.Contains(document, keySecret) {
+			document = "(hidden)"
+		}
 		return nil, fmt.Errorf("the options %s are no JSON object: %w; accepted is {\"volumeID\":\"…\",\"size\":\"100\",…}", quoteShort(document), err)
 	}
 	if len(raw) == 0 {
 		return nil, errors.New("the options are empty: needed are at least " + keyName + " and " + optSize)
+	}
+	if err := checkKeys(raw); err != nil {
+		return nil, err
 	}
 	options := make(map[string]string, len(raw))
 	for key, value := range raw {
@@ -164,7 +167,7 @@ var driverOptions = []string{
 
 // checkKeys refuses what the driver does not know, so that a misspelt option is not
 // silently without effect. Keys of Kubernetes itself may grow with its versions.
-func checkKeys(options map[string]string) error {
+func checkKeys(options map[string]json.RawMessage) error {
 	var errs []error
 	for key := range options {
 		if strings.HasPrefix(key, keyPrefix) || slices.Contains(driverOptions, key) {

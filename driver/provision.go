@@ -15,6 +15,15 @@ import (
 // opStateCloning is the op_state of an app instance whose data is still being copied.
 const opStateCloning = "cloning"
 
+// The access control modes of a storage instance.
+const (
+	denyAll  = "deny_all"
+	allowAll = "allow_all"
+)
+
+// longestDescription keeps a description within what the array's other names allow.
+const longestDescription = 128
+
 // createMode tells the array which integration made an app instance.
 const createMode = "kubernetes"
 
@@ -42,10 +51,12 @@ func (d *Driver) provision(ctx context.Context, array Array, volume Volume) (ai 
 }
 
 func (d *Driver) request(volume Volume) datera.AppInstanceRequest {
+	description := fmt.Sprintf("volume %s of Kubernetes cluster %s", volume.Name, d.Config.Cluster)
 	request := datera.AppInstanceRequest{
 		Name:              volume.AppInstance,
-		Descr:             fmt.Sprintf("volume %s of Kubernetes cluster %s", volume.Name, d.Config.Cluster),
+		Descr:             description[:min(len(description), longestDescription)],
 		CreateMode:        createMode,
+		AccessControlMode: denyAll,
 		SizeGiB:           volume.SizeGiB,
 		ReplicaCount:      volume.Replicas,
 		PlacementMode:     volume.PlacementMode,
@@ -161,8 +172,12 @@ func (d *Driver) ensureAuth(ctx context.Context, array Array, instance *datera.S
 		instance.Auth.InitiatorUserName == wanted.InitiatorUserName {
 		return nil
 	}
-	if wanted.Type == datera.AuthNone && instance.Auth.Type == "" {
-		return nil
+	if wanted.Type == datera.AuthNone {
+		if instance.Auth.Type == "" {
+			return nil
+		}
+		return fmt.Errorf("%s asks for %s as user %q, and the configuration has no chap: add its secrets there, or switch CHAP off on the array",
+			instance.Path, instance.Auth.Type, instance.Auth.TargetUserName)
 	}
 	if err := array.SetAuth(ctx, instance.Path, wanted); err != nil {
 		return fmt.Errorf("set CHAP of %s: %w", instance.Path, err)
@@ -180,7 +195,7 @@ func (d *Driver) attachmentOf(ctx context.Context, array Array, ai *datera.AppIn
 	if err != nil {
 		return Attachment{}, err
 	}
-	never, err := knowsData(ctx, array, ai, onArray, created, volume)
+	never, err := d.knowsData(ctx, array, ai, onArray, created, volume)
 	if err != nil {
 		return Attachment{}, err
 	}
@@ -203,12 +218,12 @@ const metadataFormatted = "formatted"
 
 // knowsData reports whether the array has reason to think that there is data on the
 // volume: it is a clone, blocks of it are in use, or somebody noted that it was formatted.
-func knowsData(ctx context.Context, array Array, ai *datera.AppInstance, onArray *datera.Volume, created bool, volume Volume) (bool, error) {
+func (d *Driver) knowsData(ctx context.Context, array Array, ai *datera.AppInstance, onArray *datera.Volume, created bool, volume Volume) (bool, error) {
 	if volume.Source != "" || onArray.CapacityInUseGiB > 0 {
 		return true, nil
 	}
-	if created || strings.HasPrefix(ai.Descr, "volume "+volume.Name+" of Kubernetes cluster ") {
-		return false, nil
+	if created || d.Config.Attach != AttachNone && ai.Descr == d.request(volume).Descr {
+		return false, nil // only attach mode none has somebody at hand to note it on the array
 	}
 	metadata, err := array.Metadata(ctx, ai.ID)
 	if err != nil {

@@ -15,7 +15,7 @@ const (
 	// waitforattach lives ten seconds beyond its SIGTERM.
 	graceTime = 8 * time.Second
 	// undoTime bounds what a failing call takes back before it answers.
-	undoTime = 5 * time.Second
+	undoTime = 3 * time.Second
 	// sweepTime bounds what a call spends on what earlier calls left behind.
 	sweepTime = 2 * time.Second
 )
@@ -28,8 +28,9 @@ type Verb struct {
 	// Help is one line for people.
 	Help string
 
-	onNode bool // works on the node, so it may finish what was left there
-	run    func(ctx context.Context, d *Driver, args []string) (Reply, error)
+	onNode    bool // works on the node, so it may finish what was left there
+	takesAway bool // is answered even without a usable configuration
+	run       func(ctx context.Context, d *Driver, args []string) (Reply, error)
 }
 
 const (
@@ -45,8 +46,8 @@ func Verbs() []Verb {
 		{Name: "waitforattach", Args: []string{"DEVICE", argOptions}, Help: "log in to the volume's target and print its disk", onNode: true, run: runWaitForAttach},
 		{Name: "mountdevice", Args: []string{"DIR", "DISK", argOptions}, Help: "make a file system if the disk is blank, and mount it on DIR", onNode: true, run: runMountDevice},
 		{Name: "mount", Args: []string{"DIR", argOptions}, Help: "bind the volume into a pod's directory", onNode: true, run: runMount},
-		{Name: "unmount", Args: []string{"DIR"}, Help: "take the volume out of a pod's directory", onNode: true, run: runUnmount},
-		{Name: "unmountdevice", Args: []string{"DIR"}, Help: "unmount DIR, remove the disk and log out", onNode: true, run: runUnmountDevice},
+		{Name: "unmount", Args: []string{"DIR"}, Help: "take the volume out of a pod's directory", onNode: true, takesAway: true, run: runUnmount},
+		{Name: "unmountdevice", Args: []string{"DIR"}, Help: "unmount DIR, remove the disk and log out", onNode: true, takesAway: true, run: runUnmountDevice},
 		{Name: "detach", Args: []string{"VOLUME", argNode}, Help: "take NODE's access away", run: runDetach},
 		{Name: "isattached", Args: []string{argOptions, argNode}, Help: "tell whether NODE has access", run: runIsAttached},
 		{Name: "expandvolume", Args: []string{argOptions, "DIR", "BYTES", "OLD_BYTES"}, Help: "grow the volume on the array", run: runExpandVolume},
@@ -104,16 +105,24 @@ func (d *Driver) call(ctx context.Context, verb Verb, args []string) (reply Repl
 			reply = failure(fmt.Errorf("%s hit a fault in the driver itself: %v; its log has the details", verb.Name, cause))
 		}
 	}()
+	if d.ConfigError != nil && !verb.takesAway && verb.Name != "init" {
+		return failure(d.ConfigError)
+	}
+	if verb.onNode {
+		d.sweep(ctx)
+	}
 	reply, err := verb.run(ctx, d, args)
 	if err != nil {
 		reply = failure(err)
 	}
-	if verb.onNode {
-		sweepCtx, cancel := context.WithTimeout(ctx, sweepTime)
-		defer cancel()
-		d.finishRemovals(sweepCtx)
-	}
 	return reply
+}
+
+// sweep comes before the call's own work, which may be about the same disk.
+func (d *Driver) sweep(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, sweepTime)
+	defer cancel()
+	d.finishRemovals(ctx)
 }
 
 func done(err error) (Reply, error) { return Reply{Status: Success}, err }

@@ -48,7 +48,7 @@ func ParseServer(text string) (Server, error) {
 		server.Port = int(number)
 	}
 	if strings.HasPrefix(text, "[") {
-		if address, err := netip.ParseAddr(host); err != nil || !address.Is6() {
+		if address, err := netip.ParseAddr(host); err != nil || !address.Is6() || address.Zone() != "" {
 			return Server{}, bad
 		}
 		return server, nil

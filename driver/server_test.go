@@ -24,7 +24,7 @@ func TestParseServer(t *testing.T) {
 		})
 	}
 	for _, text := range []string{"", ":7717", "array:", "array:0", "array:70000", "array:-1", "array:http", "fd00::5", "[array]:7717", "[10.0.0.1]:7717",
-		"[fd00::5", "http://array", "array/x", "user@array", "a b", "array\n", "-array", "a..b", "[x](http://x/):7717"} {
+		"[fd00::5", "http://array", "array/x", "user@array", "a b", "array\n", "-array", "a..b", "[x](http://x/):7717", "[fe80::1%eth0]:7717"} {
 		t.Run("refused "+text, func(t *testing.T) {
 			server, err := ParseServer(text)
 			require.Error(t, err, "accepted as %+v", server)

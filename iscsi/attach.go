@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// undoLimit is for taking back what a failed call made. It may be on its way out by a signal.
-const undoLimit = 10 * time.Second
+// undoLimit is for taking back what a failed call made. It may be on its way out by a signal, after which a caller has
+// seldom more than some seconds.
+const undoLimit = 4 * time.Second
 
 // Attach logs in to the target's portals and gives its LUN's device. It finds out first what is there already, and
 // starts programs only for the rest: three for each portal without a session.

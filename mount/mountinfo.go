@@ -78,6 +78,15 @@ func (m *Mounter) Of(device string) ([]Mount, error) {
 	return slices.DeleteFunc(mounts, func(mount Mount) bool { return !mount.isOf(number) }), nil
 }
 
+// Same returns all mounts of the device that is mounted there, found by its number: the device itself may be gone.
+func (m *Mounter) Same(as Mount) ([]Mount, error) {
+	mounts, err := m.mounts()
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(mounts, func(mount Mount) bool { return mount.Major != as.Major || mount.Minor != as.Minor }), nil
+}
+
 func (m *Mounter) mounts() ([]Mount, error) {
 	// Kernels before 5.8 may leave out lines when mounts change during the read, so it is read until it is the same twice.
 	const attempts = 20

@@ -11,7 +11,9 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -38,6 +40,8 @@ type Gateway struct {
 
 // New returns a gateway that never shows any of secrets.
 func New(log *slog.Logger, secrets ...string) *Gateway {
+	// The longest first: one secret may be part of another.
+	secrets = slices.SortedFunc(slices.Values(secrets), func(a, b string) int { return len(b) - len(a) })
 	var pairs []string
 	for _, secret := range secrets {
 		if secret != "" {
@@ -75,7 +79,7 @@ func (g *Gateway) Run(ctx context.Context, name string, args ...string) ([]byte,
 	}
 	output := &tail{}
 	cmd := exec.Command(name, args...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), isOurs), "LC_ALL=C")
 	cmd.Stdout, cmd.Stderr = output, output
 	// A grandchild that keeps the pipe open does not keep the call waiting.
 	cmd.WaitDelay = reapTime
@@ -104,6 +108,11 @@ func (g *Gateway) Run(ctx context.Context, name string, args ...string) ([]byte,
 	return output.bytes(), nil
 }
 
+// isOurs tells the driver's own variables, which hold the array's password.
+func isOurs(variable string) bool {
+	return strings.HasPrefix(variable, "DAT_") || strings.HasPrefix(variable, "DATERA_")
+}
+
 func await(ctx context.Context, pid int, ended <-chan error) error {
 	select {
 	case err := <-ended:
@@ -120,13 +129,13 @@ func await(ctx context.Context, pid int, ended <-chan error) error {
 }
 
 func (g *Gateway) failed(name string, args []string, output []byte, err error) error {
-	shown := strings.TrimSpace(string(output))
+	shown := strings.TrimSpace(g.redactor.Replace(string(output))) // before it is cut, perhaps in a secret
 	if len(shown) > maxShown {
 		shown = "… " + shown[len(shown)-maxShown:]
 	}
 	return &Error{
 		Command: g.redactor.Replace(commandLine(name, args)),
-		Output:  strings.Join(strings.Fields(strings.ToValidUTF8(g.redactor.Replace(shown), "?")), " "),
+		Output:  strings.Join(strings.Fields(strings.ToValidUTF8(shown, "?")), " "),
 		Err:     err,
 	}
 }
@@ -135,10 +144,16 @@ func commandLine(name string, args []string) string {
 	return strings.Join(append([]string{name}, args...), " ")
 }
 
-// tail keeps the last maxOutput bytes written to it.
-type tail struct{ buffer bytes.Buffer }
+// tail keeps the last maxOutput bytes written to it. A child that was left behind may
+// still write.
+type tail struct {
+	mutex  sync.Mutex
+	buffer bytes.Buffer
+}
 
 func (t *tail) Write(p []byte) (int, error) {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
 	t.buffer.Write(p)
 	if excess := t.buffer.Len() - maxOutput; excess > 0 {
 		t.buffer.Next(excess)
@@ -146,4 +161,8 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (t *tail) bytes() []byte { return bytes.Clone(t.buffer.Bytes()) }
+func (t *tail) bytes() []byte {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	return bytes.Clone(t.buffer.Bytes())
+}

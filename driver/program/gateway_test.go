@@ -59,6 +59,21 @@ func TestSecretsAreShownNowhere(t *testing.T) {
 	require.Contains(t, err.Error(), "(hidden)")
 }
 
+func TestSecretsAreHiddenBeforeTheOutputIsCut(t *testing.T) {
+	g := New(slog.New(slog.DiscardHandler), "canary", "canary-secret-long")
+	filler := strings.Repeat("x", maxShown-8)
+	_, err := g.Run(t.Context(), "sh", "-c", "echo canary-secret-long"+filler+"; exit 1")
+	require.Error(t, err)
+	require.NotContains(t, err.Error(), "secret")
+}
+
+func TestChildrenDoNotGetTheArraysPassword(t *testing.T) {
+	t.Setenv("DAT_PASS", "canary")
+	output, err := gateway().Run(t.Context(), "env")
+	require.NoError(t, err)
+	require.NotContains(t, string(output), "canary")
+}
+
 func TestRunEndsWithItsContext(t *testing.T) {
 	tests := map[string]string{
 		"a program that sleeps":               "sleep 60",

@@ -1,0 +1,190 @@
+package driver
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"datera-flexvolume/datera"
+	"datera-flexvolume/datera/dateratest"
+)
+
+// One volume of the array may be reached under several names; it still has one writer.
+func TestOneWriterUnderWhateverName(t *testing.T) {
+	cluster := func(name string) func(*Config) { return func(c *Config) { c.Cluster = name } }
+	tests := map[string]struct {
+		first, second func(*Config)
+		options       map[string]string // of the second
+	}{
+		"two PersistentVolumes": {cluster("c"), cluster("c"), map[string]string{keyName: "pv-other"}},
+		"two clusters":          {cluster("c1"), cluster("c2"), nil},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			server := array(t)
+			a, b := newNode(t, server, "node-a", test.first).registered(t), newNode(t, server, "node-b", test.second).registered(t)
+			a.ask(t, "attach", optionsWith(nil), "node-a")
+			require.Contains(t, b.refused(t, "attach", optionsWith(test.options), "node-b"), "node-a", "two nodes got one volume")
+			a.ask(t, "detach", "pv-datera-0", "node-a")
+			b.ask(t, "attach", optionsWith(test.options), "node-b")
+			require.Contains(t, a.refused(t, "attach", optionsWith(nil), "node-a"), "node-b", "two nodes got one volume the other way round")
+		})
+	}
+}
+
+func TestTwoNamesRace(t *testing.T) {
+	server := array(t)
+	a, b := newNode(t, server, "node-a").registered(t), newNode(t, server, "node-b").registered(t)
+	other := optionsWith(map[string]string{keyName: "pv-other"})
+	makeVolume(t, a, "kube-pv-datera-0")
+	for round := range 20 {
+		replies := make(chan Reply, 2)
+		go func() {
+			replies <- a.Serve(context.WithoutCancel(t.Context()), []string{"attach", optionsWith(nil), "node-a"})
+		}()
+		go func() { replies <- b.Serve(context.WithoutCancel(t.Context()), []string{"attach", other, "node-b"}) }()
+		one, two := <-replies, <-replies
+		require.False(t, one.Status == Success && two.Status == Success, "round %d: two nodes got one volume", round)
+		a.ask(t, "detach", "pv-datera-0", "node-a")
+		b.ask(t, "detach", "pv-other", "node-b")
+	}
+}
+
+func TestVolumeThatLetsEverybodyInIsRefused(t *testing.T) {
+	server := array(t)
+	n := newNode(t, server, "node-a").registered(t)
+	_, err := server.Do("/root", "POST", "/app_instances", map[string]any{"name": "kube-pv-datera-0", "access_control_mode": "allow_all",
+		"storage_instances": []any{map[string]any{"name": "storage-1", "volumes": []any{map[string]any{"name": "volume-1", "size": 100}}}}})
+	require.NoError(t, err)
+	require.Contains(t, n.refused(t, "attach", optionsWith(nil), "node-a"), "access_control_mode allow_all")
+}
+
+// A session counts, whoever let it in.
+func TestSessionWithoutAGrantIsInTheWay(t *testing.T) {
+	server := array(t)
+	n := newNode(t, server, "node-a").registered(t)
+	makeVolume(t, n, "kube-pv-datera-0")
+	allowForeign(t, n, server, "iqn.1993-08.org.debian:01:backup")
+	n.ask(t, "attach", optionsWith(nil), "node-a") // listed alone does not count
+	n.ask(t, "detach", "pv-datera-0", "node-a")
+	setActiveInitiators(t, server, "kube-pv-datera-0", "iqn.1993-08.org.debian:01:backup")
+	require.Contains(t, n.refused(t, "attach", optionsWith(nil), "node-a"), "iqn.1993-08.org.debian:01:backup")
+	setActiveInitiators(t, server, "kube-pv-datera-0")
+	n.ask(t, "attach", optionsWith(nil), "node-a")
+}
+
+func TestTakeOverLooksAgainAfterItHasFenced(t *testing.T) {
+	server := array(t)
+	a, b := newNode(t, server, "node-a", attachMode(AttachNone)), newNode(t, server, "node-b", attachMode(AttachNone))
+	a.ask(t, "mount", podPath, optionsWith(nil))
+	// node-a has no session when node-b looks, but has one when node-b has fenced it.
+	open := b.OpenArray
+	b.OpenArray = func(scheme string, credentials Credentials, tenant string) (Array, error) {
+		real, err := open(scheme, credentials, tenant)
+		return lateSession{real, func() { comesBack(t, server, a) }}, err
+	}
+	require.Contains(t, b.refused(t, "mount", podPath, optionsWith(nil)), "node-a")
+	require.Empty(t, b.disks)
+	members, _ := server.InitiatorGroup("/root", entityNameFor("kubernetes", "kube-pv-datera-0"))
+	require.Equal(t, []string{a.iqn}, members, "the node that was there first lost its grant")
+}
+
+// lateSession lets somebody log in at the moment in which he loses his grant.
+type lateSession struct {
+	Array
+	comes func()
+}
+
+func (l lateSession) RemoveMember(ctx context.Context, group, iqn string) (*datera.InitiatorGroup, error) {
+	found, err := l.Array.RemoveMember(ctx, group, iqn)
+	l.comes()
+	return found, err
+}
+
+// comesBack lets a node have a session although its grant is gone, as an array might that
+// does not drop sessions.
+func comesBack(t *testing.T, server *dateratest.Server, n *node) {
+	t.Helper()
+	allowForeign(t, n, server, "iqn.1993-08.org.debian:01:helper")
+	a := mustArray(t, n)
+	_, err := a.AddMember(t.Context(), "foreign-group", n.iqn)
+	require.NoError(t, err)
+	setActiveInitiators(t, server, "kube-pv-datera-0", n.iqn)
+}
+
+func TestLoserOfATakeOverNoticesIt(t *testing.T) {
+	server := array(t)
+	a := newNode(t, server, "node-a", attachMode(AttachNone))
+	b := newNode(t, server, "node-b", attachMode(AttachNone))
+	a.onLogin = func() { b.ask(t, "mount", podPath, optionsWith(nil)) } // while node-a has no session yet
+	require.Contains(t, a.refused(t, "mount", podPath, optionsWith(nil)), "taken over")
+	require.Empty(t, a.disks)
+	require.Empty(t, a.mounts)
+	require.Len(t, b.mounts, 2)
+}
+
+func TestCopiedMachinesInModeNone(t *testing.T) {
+	server := array(t)
+	named := func(name string) func(*Config) { return func(c *Config) { c.Attach, c.Node = AttachNone, name } }
+	a, clone := newNode(t, server, "node-a", named("node-a")), newNode(t, server, "node-b", named("node-b"))
+	clone.iqn = a.iqn
+	a.ask(t, "mount", podPath, optionsWith(nil))
+	message := clone.refused(t, "mount", podPath, optionsWith(nil))
+	require.Contains(t, message, "registered on")
+	require.Contains(t, message, "for node node-a")
+}
+
+func TestCHAPThatTheConfigurationDoesNotKnowIsLeftOn(t *testing.T) {
+	server := array(t)
+	with := newNode(t, server, "node-a", func(c *Config) { c.CHAP = CHAPConfig{Username: "chap-user", Password: "chap-secret-1"} }).registered(t)
+	with.ask(t, "attach", optionsWith(nil), "node-a")
+	with.ask(t, "detach", "pv-datera-0", "node-a")
+	require.Contains(t, newNode(t, server, "control").refused(t, "attach", optionsWith(nil), "node-a"), `as user "chap-user"`)
+}
+
+func TestDetachIsNotMisledByAnEmptyGroupOfAnotherTenant(t *testing.T) {
+	server := array(t)
+	_, err := server.Do("/root", "POST", "/tenants", map[string]any{"name": "dev"})
+	require.NoError(t, err)
+	n := newNode(t, server, "node-a").registered(t)
+	n.ask(t, "attach", optionsWith(nil), "node-a")
+	n.ask(t, "detach", "pv-datera-0", "node-a")
+	inDev := optionsWith(map[string]string{optTenant: "dev"})
+	n.ask(t, "attach", inDev, "node-a")
+	n.hints().forget("pv-datera-0") // time goes by
+	n.ask(t, "detach", "pv-datera-0", "node-a")
+	require.False(t, *n.ask(t, "isattached", inDev, "node-a").Attached, "detach succeeded and the grant is still there")
+}
+
+func TestReaderThatWantsToWriteLooksAgain(t *testing.T) {
+	server := array(t)
+	a, b := newNode(t, server, "node-a").registered(t), newNode(t, server, "node-b").registered(t)
+	reading := optionsWith(map[string]string{keyReadWrite: "ro"})
+	a.ask(t, "attach", reading, "node-a")
+	open := a.OpenArray
+	a.OpenArray = func(scheme string, credentials Credentials, tenant string) (Array, error) {
+		real, err := open(scheme, credentials, tenant)
+		return joinedBySomebody{real, func() {
+			_, err := real.AddMember(t.Context(), a.groupName("pv-datera-0"), b.iqn)
+			require.NoError(t, err)
+		}}, err
+	}
+	require.Contains(t, a.refused(t, "attach", optionsWith(nil), "node-a"), "node-b")
+	state, _, err := b.lookForGrant(t.Context(), mustArray(t, b), "pv-datera-0")
+	require.NoError(t, err)
+	require.Contains(t, state.readers, a.iqn, "the node is not known as a reader any more")
+	require.Contains(t, state.members, a.iqn, "the node lost the access that it had")
+}
+
+// joinedBySomebody lets another node in at the moment in which one stops being a reader.
+type joinedBySomebody struct {
+	Array
+	joins func()
+}
+
+func (j joinedBySomebody) RemoveMember(ctx context.Context, group, iqn string) (*datera.InitiatorGroup, error) {
+	found, err := j.Array.RemoveMember(ctx, group, iqn)
+	j.joins()
+	return found, err
+}
