@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 // host stands for a node's kernel: its disks and its mounts. The real ones are tried in
 // the virtual machine.
 type host struct {
+	mutex   sync.Mutex
 	iqn     string
 	disks   map[string]iscsi.Device  // by path
 	content map[string]mount.Content // by serial
@@ -41,6 +43,12 @@ func newHost(name string) *host {
 	}
 }
 
+// lock is for the race detector, which does not know the lock files.
+func (h *host) lock() (unlock func()) {
+	h.mutex.Lock()
+	return h.mutex.Unlock
+}
+
 func (h *host) did(format string, args ...any) error {
 	line := fmt.Sprintf(format, args...)
 	h.done = append(h.done, line)
@@ -48,14 +56,20 @@ func (h *host) did(format string, args ...any) error {
 	return h.fails[word]
 }
 
-func (h *host) Name() (string, error) { return h.iqn, h.fails["name"] }
+func (h *host) Name() (string, error) {
+	defer h.lock()()
+	return h.iqn, h.fails["name"]
+}
 
 func (h *host) Attach(_ context.Context, target iscsi.Target, _ iscsi.CHAP) (iscsi.Device, error) {
-	if disk, found, _ := h.Find(context.TODO(), target); found && !h.hides {
+	defer h.lock()()
+	if disk, found := h.find(target); found && !h.hides {
 		return disk, nil
 	}
 	if h.onLogin != nil {
+		h.mutex.Unlock()
 		h.onLogin()
+		h.mutex.Lock()
 	}
 	if err := h.did("login %s", target.Serial); err != nil {
 		return iscsi.Device{}, err
@@ -70,15 +84,22 @@ func foundDisk(path string, attachment Attachment) iscsi.Device {
 }
 
 func (h *host) Find(_ context.Context, target iscsi.Target) (iscsi.Device, bool, error) {
+	defer h.lock()()
+	disk, found := h.find(target)
+	return disk, found, nil
+}
+
+func (h *host) find(target iscsi.Target) (iscsi.Device, bool) {
 	for _, disk := range h.disks {
 		if sameDisk(disk.Target, target) {
-			return disk, true, nil
+			return disk, true
 		}
 	}
-	return iscsi.Device{}, false, nil
+	return iscsi.Device{}, false
 }
 
 func (h *host) Identify(path string) (iscsi.Device, error) {
+	defer h.lock()()
 	disk, found := h.disks[path]
 	if !found {
 		if strings.HasPrefix(path, "/dev/sda") {
@@ -90,6 +111,7 @@ func (h *host) Identify(path string) (iscsi.Device, error) {
 }
 
 func (h *host) Detach(_ context.Context, target iscsi.Target) error {
+	defer h.lock()()
 	for path, disk := range h.disks {
 		if sameDisk(disk.Target, target) {
 			if err := h.did("logout %s", target.Serial); err != nil {
@@ -102,6 +124,7 @@ func (h *host) Detach(_ context.Context, target iscsi.Target) error {
 }
 
 func (h *host) Resize(_ context.Context, device iscsi.Device, bytes int64) (int64, error) {
+	defer h.lock()()
 	if err := h.did("rescan %s", device.Path); err != nil {
 		return device.Bytes, err
 	}
@@ -111,6 +134,7 @@ func (h *host) Resize(_ context.Context, device iscsi.Device, bytes int64) (int6
 }
 
 func (h *host) Inspect(_ context.Context, device string) (mount.Content, error) {
+	defer h.lock()()
 	content, known := h.content[h.disks[device].Target.Serial]
 	if !known {
 		content.Blank = true
@@ -119,6 +143,7 @@ func (h *host) Inspect(_ context.Context, device string) (mount.Content, error) 
 }
 
 func (h *host) Format(_ context.Context, request mount.FormatRequest) error {
+	defer h.lock()()
 	if err := h.did("mkfs.%s %s %d", request.Filesystem, request.Device, request.Bytes); err != nil {
 		return err
 	}
@@ -129,7 +154,8 @@ func (h *host) Format(_ context.Context, request mount.FormatRequest) error {
 }
 
 func (h *host) Mount(_ context.Context, device, path, filesystem string, options mount.MountOptions) error {
-	if mounted, found, _ := h.At(path); found {
+	defer h.lock()()
+	if mounted, found := h.at(path); found {
 		if mounted.Device != device {
 			return fmt.Errorf("%s is mounted on %s", mounted.Device, path)
 		}
@@ -143,20 +169,22 @@ func (h *host) Mount(_ context.Context, device, path, filesystem string, options
 }
 
 func (h *host) Bind(_ context.Context, source, path string, readOnly bool) error {
-	if _, found, _ := h.At(path); found {
+	defer h.lock()()
+	if _, found := h.at(path); found {
 		return nil
 	}
 	if err := h.did("bind %s %s", source, path); err != nil {
 		return err
 	}
-	mounted, _, _ := h.At(source)
+	mounted, _ := h.at(source)
 	mounted.Path, mounted.ReadOnly = h.real(path), readOnly
 	h.mounts = append(h.mounts, mounted)
 	return nil
 }
 
 func (h *host) Unmount(_ context.Context, path string) error {
-	if _, found, _ := h.At(path); !found {
+	defer h.lock()()
+	if _, found := h.at(path); !found {
 		return nil
 	}
 	if err := h.did("umount %s", path); err != nil {
@@ -167,6 +195,7 @@ func (h *host) Unmount(_ context.Context, path string) error {
 }
 
 func (h *host) Released(_ context.Context, device string) error {
+	defer h.lock()()
 	for _, mounted := range h.mounts {
 		if mounted.Device == device {
 			return fmt.Errorf("%s is still mounted on %s", device, mounted.Path)
@@ -184,15 +213,22 @@ func (h *host) real(path string) string {
 }
 
 func (h *host) At(path string) (mount.Mount, bool, error) {
+	defer h.lock()()
+	mounted, found := h.at(path)
+	return mounted, found, h.fails["mountinfo"]
+}
+
+func (h *host) at(path string) (mount.Mount, bool) {
 	for _, mounted := range slices.Backward(h.mounts) {
 		if mounted.Path == h.real(path) {
-			return mounted, true, h.fails["mountinfo"]
+			return mounted, true
 		}
 	}
-	return mount.Mount{}, false, h.fails["mountinfo"]
+	return mount.Mount{}, false
 }
 
 func (h *host) Same(as mount.Mount) ([]mount.Mount, error) {
+	defer h.lock()()
 	var same []mount.Mount
 	for _, mounted := range h.mounts {
 		if mounted.Device == as.Device {
@@ -203,6 +239,7 @@ func (h *host) Same(as mount.Mount) ([]mount.Mount, error) {
 }
 
 func (h *host) Grow(_ context.Context, device, path, filesystem string) error {
+	defer h.lock()()
 	disk := h.disks[device]
 	if size, known := h.filled[disk.Target.Serial]; !known || size == disk.Bytes {
 		return nil

@@ -26,6 +26,19 @@ func (d *Driver) lockVolume(ctx context.Context, key string) (unlock func(), err
 	return func() { _ = lock.Unlock() }, nil
 }
 
+// ifFree works on a volume that nobody else works on now, and does nothing otherwise.
+func (d *Driver) ifFree(key string, work func() error) error {
+	lock, err := d.volumeLock(key)
+	if err != nil {
+		return err
+	}
+	if locked, err := lock.TryLock(); err != nil || !locked {
+		return err
+	}
+	defer func() { _ = lock.Unlock() }()
+	return work()
+}
+
 func (d *Driver) volumeLock(key string) (*flock.Flock, error) {
 	dir := filepath.Join(d.Config.RunDir, "lock")
 	if err := os.MkdirAll(dir, 0o700); err != nil {

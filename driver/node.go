@@ -291,21 +291,13 @@ func (d *Driver) finishRemovals(ctx context.Context) {
 		d.abandonUnused(ctx)
 	}
 	for _, key := range d.journal().unfinished() {
-		if err := d.finishRemoval(ctx, key); err != nil {
+		if err := d.ifFree(key, func() error { return d.finishRemoval(ctx, key) }); err != nil {
 			d.Log.WarnContext(ctx, "an earlier removal is still unfinished", "volume", key, "error", err)
 		}
 	}
 }
 
 func (d *Driver) finishRemoval(ctx context.Context, key string) error {
-	lock, err := d.volumeLock(key)
-	if err != nil {
-		return err
-	}
-	if locked, err := lock.TryLock(); err != nil || !locked {
-		return err
-	}
-	defer func() { _ = lock.Unlock() }()
 	r, err := readRecord(d.journal().leaving(key))
 	if err != nil {
 		return ignoreMissing(err)

@@ -278,6 +278,7 @@ func (i *Initiator) undo(ctx context.Context, t Target, ways []*way, cause error
 			cause = several{cause, fmt.Errorf("and portal %s is not cleaned up, which the next attach or detach will do: %w", w.portal, err)}
 		}
 	}
+	i.removeEmptyRecords(t.IQN, "") // nobody writes any more
 	return cause
 }
 

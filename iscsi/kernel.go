@@ -21,8 +21,8 @@ type kernel struct {
 func realKernel() kernel {
 	return kernel{
 		scan:   writeFile,
-		rescan: func(d disk) error { return d.library().Rescan() },
-		delete: func(d disk) error { return d.library().Delete() },
+		rescan: func(d disk) error { return d.scsiDevice().Rescan() },
+		delete: func(d disk) error { return d.scsiDevice().Delete() },
 		flush: func(device string) error {
 			return withDevice(device, unix.O_RDONLY, func(fd int) error { return unix.IoctlSetInt(fd, unix.BLKFLSBUF, 0) })
 		},
@@ -32,7 +32,7 @@ func realKernel() kernel {
 	}
 }
 
-func (d disk) library() *lib.Device { return &lib.Device{Name: d.name, Hctl: d.hctl} }
+func (d disk) scsiDevice() *lib.Device { return &lib.Device{Name: d.name, Hctl: d.hctl} }
 
 func withDevice(device string, flags int, use func(fd int) error) error {
 	fd, err := unix.Open(device, flags|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)

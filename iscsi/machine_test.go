@@ -124,7 +124,7 @@ func (m *machine) mkdir(path string) { m.check(os.MkdirAll(m.path(path), 0o755))
 
 func (m *machine) write(path, content string) {
 	m.mkdir(filepath.Dir(path))
-	temporary := filepath.Join(filepath.Dir(m.path(path)), ".new") // the kernel's files are never half written
+	temporary := m.path(path) + ".new" // the kernel's files are never half written
 	m.check(os.WriteFile(temporary, []byte(content), 0o644))
 	m.check(os.Rename(temporary, m.path(path)))
 }

@@ -43,8 +43,11 @@ func (i *Initiator) records(iqn string) []string {
 	return paths
 }
 
-// recordsAt are those for one portal in canonical spelling.
+// recordsAt are those for one portal in canonical spelling, or for all if it is "".
 func (i *Initiator) recordsAt(iqn string, portal Portal) []string {
+	if portal == "" {
+		return i.records(iqn)
+	}
 	var paths []string
 	for _, path := range i.records(iqn) {
 		if recordPortal(filepath.Base(path)) == portal {
@@ -70,15 +73,15 @@ func recordPortal(name string) Portal {
 // createRecord makes a fresh record of one portal, with all that a login needs. It resets one that exists, so there
 // must be no session.
 func (i *Initiator) createRecord(ctx context.Context, iqn string, portal Portal, chap CHAP) error {
-	i.removeEmptyRecords(iqn)
-	if err := i.record(ctx, iqn, "create the node record of "+portal, "-o", "new", "-T", iqn, "-p", portal); err != nil {
+	i.removeEmptyRecords(iqn, portal)
+	if err := i.record(ctx, iqn, portal, "create the node record of "+portal, "-o", "new", "-T", iqn, "-p", portal); err != nil {
 		return err
 	}
 	update := []string{"-o", "update", "-T", iqn, "-p", portal}
 	for _, setting := range i.settings(chap) {
 		update = append(update, "-n", setting.name, "-v", setting.value)
 	}
-	err := i.record(ctx, iqn, "configure the node record of "+portal, update...)
+	err := i.record(ctx, iqn, portal, "configure the node record of "+portal, update...)
 	if failure, ok := errors.AsType[*ProgramError](err); ok {
 		failure.Output = chap.redact(failure.Output)
 	}
@@ -118,13 +121,8 @@ func seconds(d time.Duration) string {
 
 // deleteRecords deletes a target's records: of one portal, or of all when portal is "". There must be no session.
 func (i *Initiator) deleteRecords(ctx context.Context, iqn string, portal Portal) error {
-	left := func() []string {
-		if portal == "" {
-			return i.records(iqn)
-		}
-		return i.recordsAt(iqn, portal)
-	}
-	i.removeEmptyRecords(iqn)
+	left := func() []string { return i.recordsAt(iqn, portal) }
+	i.removeEmptyRecords(iqn, portal)
 	if len(left()) == 0 {
 		return nil
 	}
@@ -133,8 +131,8 @@ func (i *Initiator) deleteRecords(ctx context.Context, iqn string, portal Portal
 	if portal != "" {
 		args, doing = append(args, "-p", portal), "delete the node record of "+portal
 	}
-	err := i.record(ctx, iqn, doing, args...)
-	i.removeEmptyRecords(iqn)
+	err := i.record(ctx, iqn, portal, doing, args...)
+	i.removeEmptyRecords(iqn, portal)
 	switch paths := left(); {
 	case len(paths) == 0:
 		return nil // whatever iscsiadm says: 21 is no proof, for it does not see an empty record
@@ -146,7 +144,7 @@ func (i *Initiator) deleteRecords(ctx context.Context, iqn string, portal Portal
 }
 
 // record runs iscsiadm on node records, and once more when what stopped it could be repaired.
-func (i *Initiator) record(ctx context.Context, iqn, doing string, args ...string) error {
+func (i *Initiator) record(ctx context.Context, iqn string, portal Portal, doing string, args ...string) error {
 	args = append([]string{"-m", "node"}, args...)
 	if err := i.breakStaleLock(ctx); err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
@@ -159,7 +157,7 @@ func (i *Initiator) record(ctx context.Context, iqn, doing string, args ...strin
 	if brokeLock := i.breakStaleLock(context.WithoutCancel(ctx)); brokeLock != nil {
 		return several{err, brokeLock}
 	}
-	i.removeEmptyRecords(iqn)
+	i.removeEmptyRecords(iqn, portal)
 	if ctx.Err() != nil {
 		return err
 	}
@@ -168,9 +166,10 @@ func (i *Initiator) record(ctx context.Context, iqn, doing string, args ...strin
 }
 
 // removeEmptyRecords removes what a killed iscsiadm left: a record of no bytes, which no iscsiadm can read, replace or
-// delete any more.
-func (i *Initiator) removeEmptyRecords(iqn string) {
-	paths := i.records(iqn)
+// delete any more. It keeps to one portal, because another one's record is empty for a moment while it is written; ""
+// stands for all, and for the target's folder with them.
+func (i *Initiator) removeEmptyRecords(iqn string, portal Portal) {
+	paths := i.recordsAt(iqn, portal)
 	for _, path := range paths {
 		inside, _ := filepath.Glob(filepath.Join(path, "*"))
 		for _, file := range append(inside, path) {
@@ -183,7 +182,11 @@ func (i *Initiator) removeEmptyRecords(iqn string) {
 		if info, err := os.Lstat(path); err == nil && info.IsDir() {
 			_ = os.Remove(path)
 		}
-		_ = os.Remove(filepath.Dir(path))
+	}
+	if portal == "" {
+		for _, dir := range i.recordDirs() {
+			_ = os.Remove(filepath.Join(dir, iqn))
+		}
 	}
 }
 

@@ -3,7 +3,9 @@ package iscsi
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -130,4 +132,18 @@ func FuzzRecordPortal(f *testing.F) {
 			}
 		}
 	})
+}
+
+// While one portal's record is written, which makes it empty for a moment, another's is prepared.
+func TestEmptyRecordOfAnotherPortalIsLeftAlone(t *testing.T) {
+	m := newMachine(t)
+	i := m.initiator()
+	for _, portal := range []Portal{portalA, portalB} {
+		m.write(strings.TrimPrefix(m.recordPath(testIQN, portal), m.root), "")
+	}
+	i.removeEmptyRecords(testIQN, portalA)
+	require.Empty(t, i.recordsAt(testIQN, portalA))
+	require.Len(t, i.recordsAt(testIQN, portalB), 1, "a record was removed while somebody wrote it")
+	i.removeEmptyRecords(testIQN, "")
+	require.NoDirExists(t, filepath.Dir(m.recordPath(testIQN, portalB)))
 }

@@ -39,9 +39,9 @@ func TestPackagesOnRealDevices(t *testing.T) {
 			require.NoError(t, err)
 			t.Cleanup(machine.Kill)
 			ctx := context.Background()
-			require.NoError(t, machine.Put(ctx, binary, "/work/package.test", 0o755))
+			require.NoError(t, machine.Put(ctx, binary, "/opt/test/package.test", 0o755))
 			if fixtures := filepath.Join("../..", test.folder, "testdata"); exists(fixtures) {
-				require.NoError(t, machine.Put(ctx, fixtures, "/work/testdata", 0))
+				require.NoError(t, machine.Put(ctx, fixtures, "/opt/test/testdata", 0))
 			}
 			if test.prepare != "" {
 				result, err := machine.Shell(ctx, test.prepare)
@@ -50,8 +50,8 @@ func TestPackagesOnRealDevices(t *testing.T) {
 			}
 			var said bytes.Buffer
 			exit, err := machine.Exec(ctx, vm.Command{
-				Args: []string{"/work/package.test", "-test.run", test.run, "-test.v", "-test.timeout", "8m"},
-				Env:  test.env, Dir: "/work", Stdout: &said, Stderr: &said,
+				Args: []string{"/opt/test/package.test", "-test.run", test.run, "-test.v", "-test.timeout", "8m"},
+				Env:  test.env, Dir: "/opt/test", Stdout: &said, Stderr: &said,
 			})
 			require.NoError(t, err)
 			require.Zero(t, exit, said.String())

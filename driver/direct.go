@@ -1,0 +1,302 @@
+package driver
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// In attach mode none nobody calls attach, waitforattach, mountdevice or their
+// counterparts: mount goes the whole way, and unmount back.
+
+// directBehind finds the record of a volume that mount attached by itself, by where its
+// file system is mounted besides path.
+func (d *Driver) directBehind(path string) (string, record, bool) {
+	mounted, found, err := d.Mounter.At(path)
+	if err != nil || !found {
+		return "", record{}, false
+	}
+	mounts, err := d.Mounter.Same(mounted)
+	if err != nil {
+		return "", record{}, false
+	}
+	for _, other := range mounts {
+		key := filepath.Base(other.Path)
+		r, found := d.journal().read(key)
+		if !found || r.Direct == nil {
+			continue
+		}
+		// Mounts are listed by their real paths, which the record's need not be.
+		if global, found, err := d.Mounter.At(r.Direct.Mount); err == nil && found && global.Path == other.Path {
+			return key, r, true
+		}
+	}
+	return "", record{}, false
+}
+
+// directKey names a volume that mount attaches by itself, on this node. A volume of one
+// name may be on two arrays or in two tenants; an in-line volume's own name says nothing.
+func (d *Driver) directKey(volume Volume) (string, error) {
+	connection, err := d.Config.connectionFor(volume)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256([]byte(connection.Credentials.Server.String() + "\x00" + volume.Tenant))
+	return volume.AppInstance + "-" + hex.EncodeToString(sum[:4]), nil
+}
+
+// mountDirect goes the whole way: nobody called attach, waitforattach or mountdevice.
+func (d *Driver) mountDirect(ctx context.Context, path string, pod podVolume, volume Volume) (err error) {
+	key, err := d.directKey(volume)
+	if err != nil {
+		return err
+	}
+	array, err := d.arrayFor(volume)
+	if err != nil {
+		return err
+	}
+	unlock, err := d.lockVolume(ctx, key)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	global := pod.globalPath(key)
+	_, bound, err := d.Mounter.At(path)
+	if err != nil {
+		return err
+	}
+	_, mounted, err := d.Mounter.At(global)
+	if err != nil {
+		return err
+	}
+	switch {
+	case bound:
+	case mounted:
+		// Another pod of this node has it; this one must be allowed to have it, too.
+		_, err = array.AppInstance(ctx, volume.AppInstance)
+	default:
+		err = d.mountGlobal(ctx, array, global, key, volume)
+	}
+	if err != nil {
+		return err
+	}
+	if err := d.bind(ctx, global, path, key, volume); err != nil {
+		return errors.Join(err, d.undoUnused(ctx, key))
+	}
+	return nil
+}
+
+// mountGlobal attaches the volume to this node and mounts it. A failure is undone here,
+// because kubelet calls no unmount after it.
+func (d *Driver) mountGlobal(ctx context.Context, array Array, global, key string, volume Volume) (err error) {
+	node, err := d.ownNode()
+	if err != nil {
+		return err
+	}
+	// On the array the volume goes by its name there, because an in-line volume's own is not unique.
+	named := volume
+	named.Name = volume.AppInstance
+	device, err := d.attachLocked(ctx, array, named, node)
+	if err != nil {
+		return err
+	}
+	attachment, err := ParseAttachment(device)
+	if err != nil {
+		return err
+	}
+	r := record{Name: volume.Name, AppInstance: volume.AppInstance, Device: device,
+		Direct: &directAttachment{Mount: global, Server: array.Server(), Tenant: volume.Tenant}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.undoDirect(ctx, key, r, array))
+		}
+	}()
+	disk, err := d.login(ctx, key, r, attachment)
+	if err != nil {
+		return err
+	}
+	if err := d.stillGranted(ctx, array, volume.AppInstance); err != nil {
+		return err
+	}
+	formatted, err := d.mountDisk(ctx, global, disk.Path, r, volume)
+	if formatted {
+		d.noteFormatted(ctx, array, volume)
+	}
+	return err
+}
+
+// noteFormatted leaves the vendor's mark on the array. Without it the volume is still
+// protected by what is on it.
+func (d *Driver) noteFormatted(ctx context.Context, array Array, volume Volume) {
+	note := map[string]string{metadataFormatted: "true", "fs_type": volume.Filesystem}
+	if err := array.SetMetadata(ctx, volume.AppInstance, note); err != nil {
+		d.Log.WarnContext(ctx, "the array was not told that the volume is formatted", "volume", volume.AppInstance, "error", err)
+	}
+}
+
+// undoUnused takes a volume off again that no pod has got.
+func (d *Driver) undoUnused(ctx context.Context, key string) error {
+	r, found := d.journal().read(key)
+	if !found || r.Direct == nil {
+		return nil
+	}
+	users, err := d.usersOf(r)
+	if err != nil || len(users) > 0 {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer cancel()
+	if err := d.journal().leave(key); err != nil {
+		return err
+	}
+	return d.releaseDirect(ctx, key, r)
+}
+
+// abandonUnused finds volumes that a killed mount has left without a pod: nobody calls
+// unmount for them. Whoever works on a volume holds its lock, so one that is free and has
+// no user is one of them.
+func (d *Driver) abandonUnused(ctx context.Context) {
+	for _, key := range d.journal().used() {
+		if err := d.ifFree(key, func() error { return d.undoUnused(ctx, key) }); err != nil {
+			d.Log.WarnContext(ctx, "a volume without a pod stays on this node", "volume", key, "error", err)
+		}
+	}
+}
+
+// undoDirect takes back a mount that failed half-way, also when its time is up.
+func (d *Driver) undoDirect(ctx context.Context, key string, r record, array Array) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer cancel()
+	if err := d.journal().leave(key); err != nil {
+		return err
+	}
+	if err := d.takeOff(ctx, key, r); err != nil {
+		return err
+	}
+	return d.giveBack(ctx, array, key, r)
+}
+
+// unmountDirect unbinds the pod's directory; with the last one the volume goes, too.
+func (d *Driver) unmountDirect(ctx context.Context, path, key string, r record) error {
+	unlock, err := d.lockVolume(ctx, key)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := d.lastOne(path, key, r); err != nil {
+		return err
+	}
+	if err := d.Mounter.Unmount(ctx, path); err != nil {
+		return fmt.Errorf("unmount: %w", err)
+	}
+	return d.releaseDirect(ctx, key, r)
+}
+
+// lastOne marks the removal as begun before the pod's directory is unmounted, because
+// kubelet does not repeat a call for a directory that is no mount point any more.
+func (d *Driver) lastOne(path, key string, r record) error {
+	mounted, found, err := d.Mounter.At(path)
+	if err != nil || !found {
+		return err
+	}
+	users, err := d.usersOf(r)
+	if err != nil || len(users) > 1 || len(users) == 1 && users[0] != mounted.Path {
+		return err
+	}
+	return d.journal().leave(key)
+}
+
+// usersOf lists where the volume is mounted besides its global path.
+func (d *Driver) usersOf(r record) ([]string, error) {
+	global, found, err := d.Mounter.At(r.Direct.Mount)
+	if err != nil || !found {
+		return nil, err
+	}
+	mounts, err := d.Mounter.Same(global)
+	if err != nil {
+		return nil, err
+	}
+	var users []string
+	for _, other := range mounts {
+		if other.Path != global.Path {
+			users = append(users, other.Path)
+		}
+	}
+	return users, nil
+}
+
+// releaseDirect removes the volume from the node unless a pod still uses it, and gives
+// the grant back.
+func (d *Driver) releaseDirect(ctx context.Context, key string, r record) error {
+	users, err := d.usersOf(r)
+	if err != nil || len(users) > 0 {
+		return err
+	}
+	if err := d.takeOff(ctx, key, r); err != nil {
+		return err
+	}
+	array, err := d.arrayOf(r.Direct)
+	if err != nil {
+		// Without credentials of its own the node cannot give the grant back; the next
+		// node takes it over, because this one has no session any more.
+		d.Log.WarnContext(ctx, "the grant stays until another node takes it over", "volume", key, "reason", err)
+		return d.journal().forget(key)
+	}
+	return d.giveBack(ctx, array, key, r)
+}
+
+// arrayOf connects to the array of a volume that mount attached, with the credentials of
+// the configuration: those of the volume's secret came with mount only.
+func (d *Driver) arrayOf(direct *directAttachment) (Array, error) {
+	_, address, _ := strings.Cut(direct.Server, "://")
+	server, err := ParseServer(address)
+	if err != nil {
+		return nil, err
+	}
+	return d.arrayFor(Volume{Server: server, Tenant: direct.Tenant})
+}
+
+// takeOff unmounts the global path and removes the disk.
+func (d *Driver) takeOff(ctx context.Context, key string, r record) error {
+	if err := d.Mounter.Unmount(ctx, r.Direct.Mount); err != nil {
+		return fmt.Errorf("unmount volume %s: %w", key, err)
+	}
+	target, err := targetOf(r)
+	if err != nil {
+		return err
+	}
+	return d.removeDisk(ctx, key, target)
+}
+
+// giveBack revokes this node's grant and forgets the volume.
+func (d *Driver) giveBack(ctx context.Context, array Array, key string, r record) error {
+	state, _, err := d.lookForGrant(ctx, array, r.AppInstance)
+	if err != nil {
+		return err
+	}
+	iqn, err := d.Initiator.Name()
+	if err != nil {
+		return err
+	}
+	if err := d.revoke(ctx, array, r.AppInstance, iqn, state); err != nil {
+		return err
+	}
+	return d.journal().forget(key)
+}
+
+// ownNode is the name of this node where no call says it.
+func (d *Driver) ownNode() (string, error) {
+	if d.Config.Node != "" {
+		return d.Config.Node, nil
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("find the name of this node: %w", err)
+	}
+	return strings.ToLower(host), nil
+}
