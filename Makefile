@@ -61,6 +61,7 @@ lint: ## gofmt, go vet, staticcheck, tidy modules and, where it can run, govulnc
 
 .PHONY: coverage
 coverage: tools ## statement coverage of the packages that hold the logic
+	@mkdir -p build
 	go test -coverprofile build/coverage.out $(MEASURED)
 	@go tool cover -func build/coverage.out | tail -1
 
