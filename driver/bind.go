@@ -3,7 +3,6 @@ package driver
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -89,10 +88,6 @@ func (d *Driver) bind(ctx context.Context, global, path, key string, volume Volu
 	}
 	if mounted.ReadOnly && !volume.ReadOnly {
 		return fmt.Errorf("volume %s is mounted read-only on this node (%s) and is wanted read-write: delete the pods that read it, then it is mounted anew", volume.Name, global)
-	}
-	// kubelet made the directory; a person who tries the call by hand has not.
-	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-		return fmt.Errorf("make the directory above %s: %w", path, err)
 	}
 	if err := d.Mounter.Bind(ctx, global, path, volume.ReadOnly); err != nil {
 		return fmt.Errorf("bind volume %s: %w", volume.Name, err)

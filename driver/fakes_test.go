@@ -318,8 +318,8 @@ func (n *node) refused(t *testing.T, args ...string) string {
 }
 
 const (
-	kubeletRoot = "/tmp/datera-flexvolume-kubelet"
-	kubeletLink = "/tmp/datera-flexvolume-link" // a symbolic link to it
+	kubeletRoot = "/var/lib/kubelet"
+	kubeletLink = "/data/kubelet" // a symbolic link to it
 	globalPath  = kubeletRoot + "/" + globalMounts + "/pv-datera-0"
 	podPath     = kubeletRoot + "/pods/11111111-2222-3333-4444-555555555555/volumes/datera~iscsi/pv-datera-0"
 	otherPod    = kubeletRoot + "/pods/66666666-2222-3333-4444-555555555555/volumes/datera~iscsi/pv-datera-0"

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -16,7 +15,7 @@ import (
 const directoryMode = 0o750
 
 // Bind shows what is mounted at source a second time at path, read-only if wanted. It starts no program. It creates the
-// directory, not those above it. The same bind already there is success.
+// directory. The same bind already there is success.
 //
 // Source must be a mount point: binding a bare directory would send all writes to the host's own disk.
 func (m *Mounter) Bind(ctx context.Context, source, path string, readOnly bool) error {
@@ -61,7 +60,8 @@ func (m *Mounter) bind(ctx context.Context, from Mount, path string, readOnly bo
 	if mounted {
 		return m.settleBind(from, there, readOnly)
 	}
-	if err := os.Mkdir(path, directoryMode); err != nil && !errors.Is(err, fs.ErrExist) {
+	// What is no directory is named below, by what it is.
+	if err := os.MkdirAll(path, directoryMode); err != nil && !errors.Is(err, unix.ENOTDIR) {
 		return err
 	}
 	path, err = canonical(path)
