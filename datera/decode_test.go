@@ -149,17 +149,6 @@ func TestTenants(t *testing.T) {
 	}
 }
 
-func TestSystem(t *testing.T) {
-	t.Parallel()
-	a := newArray(t, always(map[string]any{"name": "sim", "sw_version": "3.3.0.0", "total_capacity": 109951162777600, "available_capacity": "5", "total_provisioned_capacity": 1.0}))
-	system, err := a.client(t).System(within(t, 5e9))
-	require.NoError(t, err)
-	require.Equal(t, &System{Name: "sim", SoftwareVersion: "3.3.0.0", TotalCapacity: 109951162777600, AvailableCapacity: 5, TotalProvisionedCapacity: 1}, system)
-
-	_, err = newArray(t, always(map[string]any{"total_capacity": []int{}})).client(t).System(within(t, 5e9))
-	require.Error(t, err)
-}
-
 func TestMetadata(t *testing.T) {
 	t.Parallel()
 	a := newArray(t, always(map[string]any{"formatted": true, "size": 16, "fs": "xfs", "gone": nil, "odd": []int{1}}))
@@ -212,7 +201,7 @@ func FuzzDecode(f *testing.F) {
 				t.Error("a volume of a storage instance without a LUN")
 			}
 		}
-		for _, out := range []any{new(Volume), new(Initiator), new(InitiatorGroup), new(System), new(PerformancePolicy), new([]tenant), new([]Reference), new(map[string]json.RawMessage)} {
+		for _, out := range []any{new(Volume), new(Initiator), new(InitiatorGroup), new(PerformancePolicy), new([]tenant), new([]Reference), new(map[string]json.RawMessage)} {
 			_ = decode(body, out)
 		}
 		_ = answeredGroup(body, "group")

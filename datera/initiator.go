@@ -112,11 +112,3 @@ func checkInitiatorName(name string) error {
 	}
 	return nil
 }
-
-// RenameInitiator gives a registered IQN another name.
-func (c *Client) RenameInitiator(ctx context.Context, iqn, name string) (*Initiator, error) {
-	if err := checkInitiatorName(name); err != nil {
-		return nil, err
-	}
-	return fetch[Initiator](ctx, c, put, at("initiators", iqn), map[string]string{"name": name})
-}

@@ -65,10 +65,7 @@ func TestLifeOfAVolume(t *testing.T) {
 			require.ErrorAs(t, err, &renamed)
 			_, err = c.RegisterInitiator(ctx, other, "node 2")
 			require.NoError(t, err)
-			initiator, err := c.RenameInitiator(ctx, other, "node 3")
-			require.NoError(t, err)
-			require.Equal(t, "node 3", initiator.Name)
-			initiator, err = c.InitiatorByName(ctx, "node 1")
+			initiator, err := c.InitiatorByName(ctx, "node 1")
 			require.NoError(t, err)
 			require.Equal(t, iqn, initiator.ID)
 
@@ -136,9 +133,6 @@ func TestLifeOfAVolume(t *testing.T) {
 			tenants, err := c.Tenants(ctx)
 			require.NoError(t, err)
 			require.Equal(t, []string{"/root"}, tenants)
-			system, err := c.System(ctx)
-			require.NoError(t, err)
-			require.Positive(t, system.TotalCapacity)
 		})
 	}
 }

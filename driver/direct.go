@@ -261,7 +261,7 @@ func (d *Driver) arrayOf(direct *directAttachment) (Array, error) {
 	return d.arrayFor(Volume{Server: server, Tenant: direct.Tenant})
 }
 
-// takeOff unmounts the global path and removes the disk.
+// takeOff unmounts the global path and removes the disk and the directory.
 func (d *Driver) takeOff(ctx context.Context, key string, r record) error {
 	if err := d.Mounter.Unmount(ctx, r.Direct.Mount); err != nil {
 		return fmt.Errorf("unmount volume %s: %w", key, err)
@@ -270,7 +270,14 @@ func (d *Driver) takeOff(ctx context.Context, key string, r record) error {
 	if err != nil {
 		return err
 	}
-	return d.removeDisk(ctx, key, target)
+	if err := d.removeDisk(ctx, key, target); err != nil {
+		return err
+	}
+	// The directory was made by mount, so nobody else removes it.
+	if err := d.Mounter.RemoveDir(r.Direct.Mount); err != nil {
+		d.Log.WarnContext(ctx, "the directory of a volume that is gone stays", "volume", key, "error", err)
+	}
+	return nil
 }
 
 // giveBack revokes this node's grant and forgets the volume.

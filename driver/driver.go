@@ -54,6 +54,7 @@ type Mounter interface {
 	Bind(ctx context.Context, source, path string, readOnly bool) error
 	Unmount(ctx context.Context, path string) error
 	Released(ctx context.Context, device string) error
+	RemoveDir(path string) error
 	At(path string) (mount.Mount, bool, error)
 	Same(as mount.Mount) ([]mount.Mount, error)
 	Grow(ctx context.Context, device, path, filesystem string) error

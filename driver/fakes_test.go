@@ -31,6 +31,7 @@ type host struct {
 	filled  map[string]int64         // size of the file system, by serial
 	mounts  []mount.Mount
 	done    []string // what was changed, in order
+	removed []string // directories
 	fails   map[string]error
 	hides   bool   // Attach does not see the disks that are there
 	onLogin func() // something happens at the same time
@@ -192,6 +193,12 @@ func (h *host) Unmount(_ context.Context, path string) error {
 	}
 	h.mounts = slices.DeleteFunc(h.mounts, func(m mount.Mount) bool { return m.Path == h.real(path) })
 	return nil
+}
+
+func (h *host) RemoveDir(path string) error {
+	defer h.lock()()
+	h.removed = append(h.removed, path)
+	return h.fails["rmdir"]
 }
 
 func (h *host) Released(_ context.Context, device string) error {

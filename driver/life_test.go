@@ -187,6 +187,7 @@ func TestWholeLifeInModeNone(t *testing.T) {
 	n.ask(t, "unmount", otherPod)
 	require.Equal(t, []string{"umount", "umount", "logout"}, words(n.takeDone()))
 	require.Empty(t, n.disks)
+	require.Len(t, n.removed, 1, "the directory that mount made stays")
 	require.Empty(t, n.journal().unfinished())
 	require.False(t, *n.ask(t, "isattached", withoutSecret, "node-a").Attached, "the grant was not given back")
 	repeat(t, n, [][]string{{"unmount", otherPod}})

@@ -74,6 +74,14 @@ func TestAt(t *testing.T) {
 	mounts, err := h.Of(h.device)
 	require.NoError(t, err)
 	require.Len(t, mounts, 1)
+	same, err := h.Same(there)
+	require.NoError(t, err)
+	require.Equal(t, mounts, same)
+	other := there
+	other.Minor++
+	same, err = h.Same(other)
+	require.NoError(t, err)
+	require.Empty(t, same, "mounts of another device")
 	_, err = h.Of(h.path("mountinfo"))
 	require.ErrorContains(t, err, "is not a block device")
 	_, err = h.Of(h.path("gone"))
@@ -83,6 +91,8 @@ func TestAt(t *testing.T) {
 	_, _, err = h.At(path)
 	require.ErrorContains(t, err, "read mounts")
 	_, err = h.Of(h.device)
+	require.ErrorContains(t, err, "read mounts")
+	_, err = h.Same(there)
 	require.ErrorContains(t, err, "read mounts")
 }
 

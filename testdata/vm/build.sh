@@ -105,8 +105,8 @@ keep_modules() {
 	kmod depmod -b "$root" "$version"
 	for module in $modules; do
 		kmod modprobe -d "$root" -S "$version" --show-depends "$module"
-	done | sed -n 's/^insmod \([^ ]*\).*/\1/p' | sort -u >"$work/keep"
-	find "$tree" -name '*.ko' | sort | comm -23 - "$work/keep" | xargs rm
+	done | sed -n 's/^insmod \([^ ]*\).*/\1/p' | sort -u >"$draft/keep"
+	find "$tree" -name '*.ko' | sort | comm -23 - "$draft/keep" | xargs rm
 	kmod depmod -b "$root" "$version"
 	mv "$root/boot/vmlinuz-$version" "$image/vmlinuz"
 	rm -r "$root/boot"
@@ -149,8 +149,8 @@ require /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 exec 9>"$dir/lock"
 flock -n 9 || { say "waiting for another build" && flock 9; }
 if [ ! -d "$image" ]; then
-	finished=$image apt=$dir/apt work=$dir/work image=$dir/work/image root=$dir/work/root
-	rm -rf "$work"
+	finished=$image apt=$dir/apt draft=$dir/draft image=$dir/draft/image root=$dir/draft/root
+	rm -rf "$draft"
 	mkdir -p "$image" "$root"
 	download
 	unpack
@@ -159,7 +159,7 @@ if [ ! -d "$image" ]; then
 	(cd "$root" && find . -print0 | LC_ALL=C sort -z | cpio -0 -o -H newc -R 0:0 --quiet) >"$image/initrd"
 	rm -rf "$dir"/image-*
 	mv "$image" "$finished"
-	rm -rf "$work"
+	rm -rf "$draft"
 	image=$finished
 	say "ready after $SECONDS s: $image, $(du -sm "$image" | cut -f 1) MB"
 fi
