@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -237,7 +238,8 @@ func pretender(t *testing.T, script string) string {
 
 func TestDaemon(t *testing.T) {
 	dir, portals := t.TempDir(), []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:3260"), netip.MustParseAddrPort("127.0.0.2:3260")}
-	tgtd := pretender(t, `echo "$@" >args; trap "" TERM; touch tgtd.socket.0; [ -p pipe ] || mkfifo pipe; read x <>pipe`)
+	require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600))
+	tgtd := pretender(t, `echo "$@" >args; trap "" TERM; : >tgtd.socket.0; read x <>pipe`) // no child outlives a killed shell
 	ready := func(context.Context) error {
 		_, err := os.Stat(filepath.Join(dir, "tgtd.socket.0"))
 		return err
