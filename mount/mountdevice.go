@@ -97,13 +97,13 @@ func (m *Mounter) settle(ctx context.Context, number deviceNumber, path, filesys
 
 // refuseIfHeld refuses to replace a dead file system that other mounts keep alive: a new mount would get the dead one again.
 func (m *Mounter) refuseIfHeld(dead Mount, reason error) error {
-	mounts, err := m.mounts()
+	mounts, err := m.Same(dead)
 	if err != nil {
 		return err
 	}
 	var others []string
 	for _, mount := range mounts {
-		if mount.Major == dead.Major && mount.Minor == dead.Minor && mount.Path != dead.Path {
+		if mount.Path != dead.Path {
 			others = append(others, mount.Path)
 		}
 	}

@@ -29,6 +29,7 @@ type Mount struct {
 	SuperOptions []string // options of the file system, common to all its mounts
 
 	id, parent int
+	peers      string // the peer group of mounts that it is in, "shared:12"; "" is none
 }
 
 func (m Mount) String() string {
@@ -79,12 +80,49 @@ func (m *Mounter) Of(device string) ([]Mount, error) {
 }
 
 // Same returns all mounts of the device that is mounted there, found by its number: the device itself may be gone.
+//
+// Where a directory is visible at two places, as when /var/lib/kubelet is bound from another disk, mounts in it are, too,
+// and come and go together (kernel, Documentation/filesystems/sharedsubtree.rst). Of such only one is returned, if
+// possible the one at the place where as is.
 func (m *Mounter) Same(as Mount) ([]Mount, error) {
 	mounts, err := m.mounts()
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(mounts, func(mount Mount) bool { return mount.Major != as.Major || mount.Minor != as.Minor }), nil
+	byID := make(map[int]Mount, len(mounts))
+	for _, mount := range mounts {
+		byID[mount.id] = mount
+	}
+	var same []Mount
+	index := map[string]int{}
+	for _, mount := range mounts {
+		if mount.Major != as.Major || mount.Minor != as.Minor {
+			continue
+		}
+		place := placeOf(mount, byID[mount.parent])
+		i, known := index[place]
+		switch {
+		case !known:
+			index[place] = len(same)
+			same = append(same, mount)
+		case mount.id == as.id || mount.parent == as.parent && same[i].id != as.id:
+			same[i] = mount
+		}
+	}
+	return same, nil
+}
+
+// placeOf tells where a mount stands such that those which the kernel propagated from one another have one place: in the
+// directories of the file system below, as all peers of the mount on which it stands see it.
+func placeOf(mount, parent Mount) string {
+	if parent.peers == "" {
+		return fmt.Sprint(mount.id)
+	}
+	below, err := filepath.Rel(parent.Path, mount.Path)
+	if err != nil {
+		return fmt.Sprint(mount.id)
+	}
+	return parent.peers + ":" + filepath.Join(parent.Root, below)
 }
 
 func (m *Mounter) mounts() ([]Mount, error) {
@@ -112,10 +150,20 @@ func parseMounts(text []byte) ([]Mount, error) {
 			Path: info.Mountpoint, Root: info.Root, Filesystem: info.FSType,
 			ReadOnly: slices.Contains(options, "ro") || slices.Contains(super, "ro"),
 			Options:  options, SuperOptions: super,
-			id: info.ID, parent: info.Parent,
+			id: info.ID, parent: info.Parent, peers: peerGroup(info.Optional),
 		})
 	}
 	return mounts, nil
+}
+
+// peerGroup finds "shared:12" among the optional fields.
+func peerGroup(optional string) string {
+	for field := range strings.FieldsSeq(optional) {
+		if strings.HasPrefix(field, "shared:") {
+			return field
+		}
+	}
+	return ""
 }
 
 // topmost is the mount at path that no other mount at path stands upon.

@@ -3,6 +3,7 @@ package mount
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,7 +23,7 @@ func TestParseMounts(t *testing.T) {
 	require.Len(t, mounts, 6, "a foreign mount without a source, or with an odd path, must not hide the others")
 	require.Equal(t, Mount{
 		Device: "/dev/sdb", Major: 8, Minor: 16, Path: "/b b", Root: "/", Filesystem: "xfs",
-		Options: []string{"rw", "noatime"}, SuperOptions: []string{"rw", "attr2", "nouuid"}, id: 44, parent: 21,
+		Options: []string{"rw", "noatime"}, SuperOptions: []string{"rw", "attr2", "nouuid"}, id: 44, parent: 21, peers: "shared:7",
 	}, mounts[3])
 	require.True(t, mounts[4].ReadOnly, "the mount is read-only")
 	require.True(t, mounts[5].ReadOnly, "the file system is read-only")
@@ -31,6 +32,40 @@ func TestParseMounts(t *testing.T) {
 
 	_, err = parseMounts([]byte("not a mount\n"))
 	require.ErrorContains(t, err, "parse mounts")
+}
+
+// As it was on a node whose /var/lib/kubelet is bound from another disk, with a volume that one pod uses.
+const boundKubelet = `23 1 0:2 / / rw shared:1 - rootfs none rw
+60 23 254:0 / /disk rw,relatime shared:27 - ext4 /dev/vda rw
+72 23 254:0 /var/lib/kubelet /var/lib/kubelet rw,relatime shared:27 - ext4 /dev/vda rw
+110 72 8:0 / /var/lib/kubelet/mounts/pv rw,relatime shared:68 - xfs /dev/sda rw
+111 60 8:0 / /disk/var/lib/kubelet/mounts/pv rw,relatime shared:68 - xfs /dev/sda rw
+113 60 8:0 / /disk/var/lib/kubelet/pods/1/pv rw,relatime shared:68 - xfs /dev/sda rw
+112 72 8:0 / /var/lib/kubelet/pods/1/pv rw,relatime shared:68 - xfs /dev/sda rw
+114 23 8:0 / /by-hand rw,relatime shared:68 - xfs /dev/sda rw
+`
+
+func TestSameKnowsWhatPropagationMade(t *testing.T) {
+	h := newFakeHost(t)
+	require.NoError(t, os.WriteFile(h.opts.MountInfo, []byte(boundKubelet), 0o600))
+	global, mounted := topmost(must(h.mounts()), "/var/lib/kubelet/mounts/pv")
+	require.True(t, mounted)
+	var paths []string
+	for _, mount := range must(h.Same(global)) {
+		paths = append(paths, mount.Path)
+	}
+	require.Equal(t, []string{"/var/lib/kubelet/mounts/pv", "/var/lib/kubelet/pods/1/pv", "/by-hand"}, paths)
+
+	alone := strings.Replace(boundKubelet, "shared:27", "master:27", 2)
+	require.NoError(t, os.WriteFile(h.opts.MountInfo, []byte(alone), 0o600))
+	require.Len(t, must(h.Same(global)), 5, "mounts on directories that are no peers come and go alone")
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
 }
 
 func TestTopmost(t *testing.T) {

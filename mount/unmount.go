@@ -71,16 +71,8 @@ func (m *Mounter) unmountTop(ctx context.Context, top Mount, lazy bool) error {
 }
 
 func (m *Mounter) isLast(mount Mount) (bool, error) {
-	mounts, err := m.mounts()
-	if err != nil {
-		return false, err
-	}
-	for _, other := range mounts {
-		if other.id != mount.id && other.Major == mount.Major && other.Minor == mount.Minor {
-			return false, nil
-		}
-	}
-	return true, nil
+	mounts, err := m.Same(mount)
+	return len(mounts) <= 1, err
 }
 
 func unmountDirectly(top Mount, lazy bool) error {
