@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,8 +22,10 @@ import (
 const (
 	// ArrayAddress is the array's management address; the machines know its name.
 	ArrayAddress = arrayName + ":7717"
-	arrayName    = "tlx170.tlx.daterainc.com"
-	arrayIP      = "10.9.0.1"
+	// ArrayPort is its port, which the host reaches at Array.Forwarded(ArrayPort).
+	ArrayPort = 7717
+	arrayName = "tlx170.tlx.daterainc.com"
+	arrayIP   = "10.9.0.1"
 	// User and Password are the array's.
 	User, Password = "admin", "password"
 	// PluginDir is where kubelet looks for the driver.
@@ -41,6 +44,9 @@ type Options struct {
 	Nodes  []string // names
 	Target string   // of the simulator: lio or tgt
 	Log    io.Writer
+
+	// Machine, if not nil, changes what a node's machine is like.
+	Machine func(*vm.Options)
 }
 
 // Lab is a running one.
@@ -49,6 +55,7 @@ type Lab struct {
 	Nodes map[string]*Machine
 
 	options   Options
+	network   *vm.Network
 	simulator *vm.Process
 }
 
@@ -57,24 +64,19 @@ func Start(ctx context.Context, options Options) (_ *Lab, err error) {
 	if options.Target == "" {
 		options.Target = "lio"
 	}
-	l := &Lab{Nodes: map[string]*Machine{}, options: options}
+	l := &Lab{Nodes: map[string]*Machine{}, options: options, network: vm.NewNetwork()}
 	defer func() {
 		if err != nil {
 			l.Stop()
 		}
 	}()
-	network := vm.NewNetwork()
 	names := append([]string{"array"}, options.Nodes...)
 	machines := make([]*Machine, len(names))
 	errs := make([]error, len(names))
 	var group sync.WaitGroup
 	for i, name := range names {
 		group.Go(func() {
-			machine := vm.Options{Name: name, Network: network, Index: i + 1}
-			if i == 0 {
-				machine.MemoryMiB = arrayMemoryMiB
-			}
-			machines[i], errs[i] = boot(ctx, options, machine)
+			machines[i], errs[i] = l.boot(ctx, name, i+1)
 		})
 	}
 	group.Wait()
@@ -94,14 +96,31 @@ func Start(ctx context.Context, options Options) (_ *Lab, err error) {
 	return l, l.StartArray(ctx)
 }
 
-func boot(ctx context.Context, options Options, machine vm.Options) (*Machine, error) {
-	machine.Log = io.Discard
+// Boot boots a node again after its machine was killed.
+func (l *Lab) Boot(ctx context.Context, node string) (*Machine, error) {
+	machine, err := l.boot(ctx, node, 2+slices.Index(l.options.Nodes, node))
+	if err != nil {
+		return nil, err
+	}
+	l.Nodes[node] = machine
+	return machine, nil
+}
+
+// boot boots the machine that has a number on the network; the array is number 1.
+func (l *Lab) boot(ctx context.Context, name string, index int) (*Machine, error) {
+	machine := vm.Options{Name: name, Network: l.network, Index: index, Log: io.Discard}
+	switch {
+	case index == 1:
+		machine.MemoryMiB, machine.Ports = arrayMemoryMiB, []int{ArrayPort}
+	case l.options.Machine != nil:
+		l.options.Machine(&machine)
+	}
 	booted, err := vm.Start(ctx, machine)
 	if err != nil {
 		return nil, err
 	}
 	m := &Machine{Machine: booted, Name: machine.Name}
-	if err := m.Put(ctx, filepath.Join(options.Bin, "iscsi"), PluginDir+"/iscsi", 0o755); err != nil {
+	if err := m.Put(ctx, filepath.Join(l.options.Bin, "iscsi"), PluginDir+"/iscsi", 0o755); err != nil {
 		return m, err
 	}
 	hosts := fmt.Sprintf("127.0.0.1 localhost %s\n%s %s\n", machine.Name, arrayIP, arrayName)
@@ -116,7 +135,7 @@ func (l *Lab) StartArray(ctx context.Context, flags ...string) error {
 	if err := l.Array.Put(ctx, filepath.Join(l.options.Bin, "datera-sim"), simulator, 0o755); err != nil {
 		return err
 	}
-	args := append([]string{simulator, "--listen", arrayIP + ":7717", "--target", l.options.Target, "--state", stateDir,
+	args := append([]string{simulator, "--listen", "0.0.0.0:7717", "--target", l.options.Target, "--state", stateDir,
 		"--portal", "10.9.0.1", "--portal", "10.9.1.1"}, flags...)
 	var output bytes.Buffer
 	process, err := l.Array.Spawn(context.WithoutCancel(ctx), vm.Command{Args: args, Stdout: &output, Stderr: &output})

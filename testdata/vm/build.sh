@@ -17,7 +17,7 @@ packages="bash bsdutils busybox-static coreutils e2fsprogs iproute2 kmod lsscsi 
 # Taken for installed: what only maintainer scripts and programs that no test runs would need.
 unwanted="adduser debconf dpkg init-system-helpers initramfs-tools libconfig-general-perl libfile-find-rule-perl libicu72 \
 libstdc++6 linux-base lsb-base passwd perl perl-base python3 sg3-utils sg3-utils-udev sysvinit-utils tar usrmerge"
-modules="virtio_pci virtio_blk virtio_net loop overlay dummy sd_mod sg iscsi_tcp xfs ext4 crc32c_generic configfs
+modules="virtio_pci virtio_blk virtio_net loop overlay dummy veth sd_mod sg iscsi_tcp xfs ext4 crc32c_generic configfs
   dm_mod dm_multipath dm_round_robin dm_service_time dm_queue_length dm_flakey dm_delay scsi_debug
   target_core_mod target_core_file target_core_iblock iscsi_target_mod"
 

@@ -44,6 +44,8 @@ type Options struct {
 	CPUs      int       // 1 if zero; under emulation a second one slows the machine down
 	Env       []string  // environment of every command, "name=value"
 	Disks     []string  // raw image files that become /dev/vda, /dev/vdb, …, and outlast the machine
+	Shared    []string  // raw image files that several machines may read, never write; they come after Disks
+	Ports     []int     // TCP ports of the machine that the host reaches at [Machine.Forwarded]
 	Log       io.Writer // gets the console; nil drops it
 }
 
@@ -54,6 +56,7 @@ type Machine struct {
 	console *console
 	qemu    *os.Process
 	conns   chan *wire.Conn // of the agent, each waiting for a request
+	forward map[int]string  // address on the host by port of the machine
 	off     atomic.Bool     // we ended it
 	done    chan struct{}   // closed when QEMU has ended, err is set then
 	err     error
@@ -95,6 +98,11 @@ func start(ctx context.Context, options Options, image, accelerator string) (*Ma
 	_, agentPort, _ := net.SplitHostPort(listener.Addr().String())
 	cookie := rand.Text()
 
+	if m.forward, err = freeAddresses(options.Ports); err != nil {
+		listener.Close()
+		return nil, fmt.Errorf("machine %s: find a free port of the host: %w", options.Name, err)
+	}
+
 	var nics []*os.File
 	if options.Network != nil {
 		if m.ports, nics, err = options.Network.join(options.Index); err != nil {
@@ -102,7 +110,7 @@ func start(ctx context.Context, options Options, image, accelerator string) (*Ma
 			return nil, fmt.Errorf("machine %s: %w", options.Name, err)
 		}
 	}
-	cmd := exec.Command("qemu-system-x86_64", arguments(options, len(nics), image, accelerator,
+	cmd := exec.Command("qemu-system-x86_64", arguments(options, m.forward, len(nics), image, accelerator,
 		"VM_AGENT="+net.JoinHostPort(HostAddress, agentPort), "VM_COOKIE="+cookie)...)
 	cmd.ExtraFiles = nics
 	cmd.Stdout, cmd.Stderr = m.console, m.console
@@ -148,12 +156,16 @@ func complete(o Options) (Options, error) {
 }
 
 // arguments are QEMU's. The last words are for the kernel, which hands those in capitals on to the init script.
-func arguments(o Options, nics int, image, accelerator string, words ...string) []string {
+func arguments(o Options, forward map[int]string, nics int, image, accelerator string, words ...string) []string {
+	hostNetwork := "user,id=host"
+	for port, address := range forward {
+		hostNetwork += fmt.Sprintf(",hostfwd=tcp:%s-:%d", address, port)
+	}
 	args := []string{
 		"-M", "pc", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
 		"-m", fmt.Sprint(o.MemoryMiB), "-smp", fmt.Sprint(o.CPUs),
 		"-kernel", filepath.Join(image, "vmlinuz"), "-initrd", filepath.Join(image, "initrd"),
-		"-netdev", "user,id=host", "-device", "virtio-net-pci,netdev=host,romfile=",
+		"-netdev", hostNetwork, "-device", "virtio-net-pci,netdev=host,romfile=",
 	}
 	for lan := range nics {
 		args = append(args, "-netdev", fmt.Sprintf("socket,id=lan%d,fd=%d", lan, 3+lan),
@@ -161,6 +173,9 @@ func arguments(o Options, nics int, image, accelerator string, words ...string) 
 	}
 	for _, disk := range o.Disks {
 		args = append(args, "-drive", "format=raw,if=virtio,discard=unmap,file="+strings.ReplaceAll(disk, ",", ",,"))
+	}
+	for _, disk := range o.Shared {
+		args = append(args, "-drive", "format=raw,if=virtio,readonly=on,file="+strings.ReplaceAll(disk, ",", ",,"))
 	}
 	words = append(words, "VM_NAME="+o.Name, fmt.Sprint("VM_INDEX=", o.Index), fmt.Sprint("VM_LANS=", nics),
 		"console=ttyS0 loglevel=1 panic=-1 oops=panic mitigations=off lsm= audit=0 cryptomgr.notests net.ifnames=0")
@@ -174,6 +189,20 @@ func arguments(o Options, nics int, image, accelerator string, words ...string) 
 		words = append(words, "nokaslr norandmaps random.trust_cpu=on clocksource=hpet")
 	}
 	return append(args, "-append", strings.Join(words, " "))
+}
+
+// freeAddresses finds an address on the host's loopback for each port. Nothing holds it until QEMU listens there.
+func freeAddresses(ports []int) (map[int]string, error) {
+	addresses := make(map[int]string, len(ports))
+	for _, port := range ports {
+		listener, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer listener.Close()
+		addresses[port] = listener.Addr().String()
+	}
+	return addresses, nil
 }
 
 // launch starts QEMU such that the kernel kills it when this process ends, in whatever way. That signal comes when the
@@ -242,6 +271,9 @@ func (m *Machine) InitiatorName() string { return "iqn.1993-08.org.debian:01:" +
 
 // Address returns the machine's address on subnet 0 or 1 of its network.
 func (m *Machine) Address(lan int) string { return fmt.Sprintf("10.9.%d.%d", lan, m.options.Index) }
+
+// Forwarded is the address on the host at which a port of [Options.Ports] is reached.
+func (m *Machine) Forwarded(port int) string { return m.forward[port] }
 
 // Done is closed when the machine has ended, for whatever reason.
 func (m *Machine) Done() <-chan struct{} { return m.done }
