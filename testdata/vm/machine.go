@@ -184,9 +184,10 @@ func arguments(o Options, forward map[int]string, nics int, image, accelerator s
 	} else {
 		// What newer models than qemu64 announce as fast, `rep movsb`, is emulated byte by byte. Without rdrand the entropy
 		// pool stays empty for 15 s and mkfs.xfs waits for it. QEMU finds translated code by its address, so with random
-		// ones every exec is translated anew. The TSC is calibrated wrongly on a busy host, and time runs too fast then.
+		// ones every exec is translated anew. The TSC is calibrated wrongly on a busy host, and time runs too fast then;
+		// and the kernel, if it sees no tick within a moment of real time, says that the timer does not work.
 		args = append(args, "-accel", "tcg,thread=multi", "-cpu", "qemu64,+rdrand")
-		words = append(words, "nokaslr norandmaps random.trust_cpu=on clocksource=hpet")
+		words = append(words, "nokaslr norandmaps random.trust_cpu=on clocksource=hpet no_timer_check")
 	}
 	return append(args, "-append", strings.Join(words, " "))
 }
