@@ -15,7 +15,11 @@ import (
 const gib = 1 << 30
 
 // waitForAttach logs in to the volume's target and returns the path of its disk.
-func (d *Driver) waitForAttach(ctx context.Context, device string, volume Volume) (string, error) {
+func (d *Driver) waitForAttach(ctx context.Context, passed string, volume Volume) (string, error) {
+	device, err := d.deviceString(passed, volume)
+	if err != nil {
+		return "", err
+	}
 	attachment, err := ParseAttachment(device)
 	if err != nil {
 		return "", err
@@ -25,7 +29,9 @@ func (d *Driver) waitForAttach(ctx context.Context, device string, volume Volume
 		return "", err
 	}
 	defer unlock()
-	disk, err := d.login(ctx, volume.Name, record{Name: volume.Name, AppInstance: volume.AppInstance, Device: device}, attachment)
+	r := record{Name: volume.Name, AppInstance: volume.AppInstance, Device: device}
+	d.keepDevice(r)
+	disk, err := d.login(ctx, volume.Name, r, attachment)
 	return disk.Path, err
 }
 
