@@ -6,7 +6,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
 # Packages of testdata are not part of ./... and are named.
-PACKAGES := ./... ./testdata/vm/... ./testdata/lab/... ./testdata/e2e/... ./testdata/demo/... ./testdata/bench/... ./testdata/budget/...
+PACKAGES := ./... $(addsuffix /...,$(addprefix ./testdata/,vm lab e2e demo bench budget cluster))
 MEASURED := ./driver ./datera ./iscsi ./mount
 
 export CGO_ENABLED ?= 1
@@ -16,7 +16,7 @@ BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -build
 
 .PHONY: help
 help: ## list the targets
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/iscsi and bin/datera-sim: static and reproducible
@@ -28,7 +28,7 @@ demo: build vm ## the seed's PersistentVolume through its whole life, in virtual
 	@go run ./testdata/demo
 
 .PHONY: test
-test: unit e2e ## every test: units and real iSCSI
+test: unit kubelet e2e ## every test: units, Kubernetes' own code, real iSCSI
 
 .PHONY: unit
 unit: tools ## the unit tests, with the race detector and coverage
@@ -38,9 +38,28 @@ unit: tools ## the unit tests, with the race detector and coverage
 e2e: build vm ## the tests on real open-iscsi, xfs and ext4, in virtual machines
 	go test -count=1 -timeout 30m ./testdata/vm/... ./testdata/e2e/...
 
+.PHONY: kubelet
+kubelet: build vm ## the driver under Kubernetes' own code, of today's version and of an old one
+	cd testdata/kubelet && CGO_ENABLED=0 go test -count=1 -timeout 30m .
+	cd testdata/kubelet && CGO_ENABLED=0 go test -count=1 -timeout 30m -run TestOnNode -tags oldest -modfile=oldest.mod .
+
 .PHONY: bench
 bench: build vm ## the driver's times against bare shell commands
 	@go run ./testdata/bench
+
+.PHONY: cluster
+cluster: build vm cluster-build ## a Kubernetes cluster that uses the driver, until ^C (the first build takes long)
+	@build/cluster/story -hold
+
+.PHONY: cluster-demo
+cluster-demo: build vm cluster-build ## the seed's StatefulSet on a real cluster, through crashes and moves
+	@build/cluster/story
+
+.PHONY: cluster-build
+cluster-build:
+	@testdata/cluster/build.sh build/cluster
+	@rm -rf build/cluster/run
+	@go build -o build/cluster/story ./testdata/cluster/story
 
 .PHONY: vm
 vm: tools ## build the image of the virtual machines (cached)
@@ -56,6 +75,8 @@ lint: ## gofmt, go vet, staticcheck, tidy modules and, where it can run, govulnc
 	go mod tidy -diff
 	go vet $(PACKAGES)
 	go run $(STATICCHECK) $(PACKAGES)
+	cd testdata/kubelet && go mod tidy -diff && go mod tidy -diff -modfile=oldest.mod && \
+		go vet . && go vet -tags oldest -modfile=oldest.mod . && go run $(STATICCHECK) .
 	@GOBIN=$(CURDIR)/build/bin go install $(GOVULNCHECK)
 	@build/bin/govulncheck ./... || { code=$$?; [ $$code -ne 3 ] && echo "govulncheck could not ask its database" || exit $$code; }
 
