@@ -35,6 +35,7 @@ type host struct {
 	fails   map[string]error
 	hides   bool   // Attach does not see the disks that are there
 	onLogin func() // something happens at the same time
+	held    int    // so many times a disk is found in use
 }
 
 func newHost(name string) *host {
@@ -207,6 +208,10 @@ func (h *host) Released(_ context.Context, device string) error {
 		if mounted.Device == device {
 			return fmt.Errorf("%s is still mounted on %s", device, mounted.Path)
 		}
+	}
+	if h.held > 0 {
+		h.held--
+		return mount.ErrInUse
 	}
 	return h.fails["released"]
 }

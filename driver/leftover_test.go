@@ -173,3 +173,13 @@ func TestModeNoneNotesOnTheArrayThatItHasFormatted(t *testing.T) {
 	n.content = map[string]mount.Content{} // the disk reads blank, though it must not
 	require.Contains(t, n.refused(t, "mount", podPath, optionsWith(nil)), "the array says that there is data")
 }
+
+// kubelet does not ask again: the call itself waits for a container that ends late.
+func TestUnmountDeviceWaitsForWhoStillHasTheDisk(t *testing.T) {
+	n := newNode(t, array(t), "node-a", attachMode(AttachKubelet))
+	n.stage(t, optionsWith(nil))
+	n.held = 3
+	n.ask(t, "unmountdevice", globalPath)
+	require.Empty(t, n.disks)
+	require.Empty(t, n.journal().unfinished())
+}

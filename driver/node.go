@@ -7,6 +7,9 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
 
 	"datera-flexvolume/iscsi"
 	"datera-flexvolume/mount"
@@ -218,10 +221,30 @@ func (d *Driver) release(ctx context.Context, key, path string) error {
 			return fmt.Errorf("unmount volume %s: %w", key, err)
 		}
 	}
-	if err := d.removeDisk(ctx, key, target); err != nil {
+	if err := d.removeWhenFree(ctx, key, target); err != nil {
 		return err
 	}
 	return d.journal().forget(key)
+}
+
+// holderTime is how long unmountdevice waits for a container that ends late.
+const holderTime = 30 * time.Second
+
+// removeWhenFree is removeDisk with patience: when kubelet unmounts the volume of a pod that it found deleted as it started
+// again, the pod's container still has the disk in a mount namespace of its own, and is ended a moment later. kubelet
+// calls unmountdevice no more once the path is no mount point, so this call is the one to wait.
+func (d *Driver) removeWhenFree(ctx context.Context, key string, target iscsi.Target) error {
+	patient, cancel := context.WithTimeout(ctx, holderTime)
+	defer cancel()
+	var last error
+	_, _ = backoff.Retry(patient, func() (struct{}, error) {
+		last = d.removeDisk(ctx, key, target)
+		if errors.Is(last, iscsi.ErrInUse) || errors.Is(last, mount.ErrInUse) {
+			return struct{}{}, last
+		}
+		return struct{}{}, backoff.Permanent(last)
+	}, backoff.WithBackOff(pace(time.Second)), backoff.WithMaxElapsedTime(0))
+	return last
 }
 
 // removeDisk removes the disk with its sessions, once the kernel has let go of it: a file
