@@ -88,7 +88,7 @@ func foundDisk(path string, attachment Attachment) iscsi.Device {
 func (h *host) Find(_ context.Context, target iscsi.Target) (iscsi.Device, bool, error) {
 	defer h.lock()()
 	disk, found := h.find(target)
-	return disk, found, nil
+	return disk, found, h.fails["find"]
 }
 
 func (h *host) find(target iscsi.Target) (iscsi.Device, bool) {

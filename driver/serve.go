@@ -122,6 +122,7 @@ func (d *Driver) call(ctx context.Context, verb Verb, args []string) (reply Repl
 func (d *Driver) sweep(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, sweepTime)
 	defer cancel()
+	d.abandonEarlierBoot(ctx)
 	d.finishRemovals(ctx)
 }
 
