@@ -186,6 +186,8 @@ type request struct {
 	secrets []string // in the body: never to appear in an error
 	tenant  string
 	key     string // of the session
+
+	unversioned bool // its URL does not begin with the version of the API
 }
 
 // patience bounds a call whose ctx has no deadline; the vendor's clients wait as long.

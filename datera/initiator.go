@@ -99,6 +99,16 @@ func (c *Client) RegisterInitiator(ctx context.Context, iqn, name string) (*Init
 	return i, nil
 }
 
+// DeleteInitiator makes the array forget an initiator. It is no error when it is not there. The array refuses
+// while an initiator group or an ACL policy holds it.
+func (c *Client) DeleteInitiator(ctx context.Context, iqn string) error {
+	err := c.call(ctx, remove, at("initiators", iqn), nil, nil)
+	if IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
 // isInherited recognises the warning that a parent tenant has the initiator already (dbmp, src/dbmp/mount.py).
 func isInherited(err error) bool {
 	var e *APIError

@@ -125,10 +125,13 @@ func TestLifeOfAVolume(t *testing.T) {
 			for range 2 {
 				require.NoError(t, c.RemoveInitiatorGroup(ctx, target.Path, "shop_db1"))
 			}
+			require.ErrorContains(t, c.DeleteInitiator(ctx, iqn), "in use by /initiator_groups/shop_db1")
 			for range 2 {
 				require.NoError(t, c.DeleteInitiatorGroup(ctx, "shop_db1"))
 				require.NoError(t, c.DeleteAppInstance(ctx, "shop_db1"))
+				require.NoError(t, c.DeleteInitiator(ctx, iqn))
 			}
+			require.NotContains(t, array.Initiators("/root"), iqn)
 			require.NoError(t, c.RemoveInitiatorGroup(ctx, target.Path, "shop_db1"))
 			tenants, err := c.Tenants(ctx)
 			require.NoError(t, err)

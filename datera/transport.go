@@ -75,6 +75,7 @@ func (silent) Debugf(string, ...any) {}
 type answer struct {
 	status   int
 	location string // of a redirect
+	date     string // when the array says it is
 	body     []byte
 }
 
@@ -146,10 +147,13 @@ func (c *Client) once(ctx context.Context, r request) (answer, error) {
 	if res.IsSuccess() && cutOff(res.Body()) {
 		return answer{}, c.transportError(r, io.ErrUnexpectedEOF)
 	}
-	return answer{status: res.StatusCode(), location: res.Header().Get("Location"), body: res.Body()}, nil
+	return answer{status: res.StatusCode(), location: res.Header().Get("Location"), date: res.Header().Get("Date"), body: res.Body()}, nil
 }
 
 func (c *Client) url(r request) string {
+	if r.unversioned {
+		return c.server + r.at.path
+	}
 	return fmt.Sprintf("%s/v2.%d%s", c.server, c.minor, r.at.path)
 }
 

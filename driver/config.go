@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"sigs.k8s.io/yaml"
+
+	"datera-flexvolume/datera"
 )
 
 // AttachMode says who attaches volumes.
@@ -292,6 +294,21 @@ func (c Config) schemeFor(server Server) string {
 		return "http"
 	}
 	return "https"
+}
+
+// ArrayClient is how the configuration has an array spoken to. The caller adds who it is.
+func (c Config) ArrayClient(scheme string, credentials Credentials, tenant string) datera.Config {
+	return datera.Config{
+		Address:      credentials.Server.String(),
+		Scheme:       scheme,
+		CAFile:       c.CAFile,
+		Username:     credentials.Username,
+		Password:     credentials.Password,
+		RemoteServer: c.LDAP,
+		Tenant:       tenant,
+		APIVersion:   c.APIVersion,
+		TokenDir:     filepath.Join(c.RunDir, "session"),
+	}
 }
 
 func (c Config) noCredentials() error {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // In attach mode none nobody calls attach, waitforattach, mountdevice or their
@@ -120,7 +121,11 @@ func (d *Driver) mountGlobal(ctx context.Context, array Array, global, key strin
 	if err != nil {
 		return err
 	}
-	if err := d.stillGranted(ctx, array, volume.AppInstance); err != nil {
+	iqn, err := d.Initiator.Name()
+	if err != nil {
+		return err
+	}
+	if err := (grant{driver: d, array: array, volume: named, node: node, iqn: iqn}).stillGranted(ctx); err != nil {
 		return err
 	}
 	formatted, err := d.mountDisk(ctx, global, disk.Path, r, volume)
@@ -172,9 +177,7 @@ func (d *Driver) abandonUnused(ctx context.Context) {
 func (d *Driver) undoDirect(ctx context.Context, key string, r record, array Array) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer cancel()
-	if err := d.journal().leave(key); err != nil {
-		return err
-	}
+	d.noteLeaving(ctx, key)
 	if err := d.takeOff(ctx, key, r); err != nil {
 		return err
 	}
@@ -188,18 +191,25 @@ func (d *Driver) unmountDirect(ctx context.Context, path, key string, r record) 
 		return err
 	}
 	defer unlock()
-	if err := d.lastOne(path, key, r); err != nil {
+	if err := d.lastOne(ctx, path, key, r); err != nil {
 		return err
 	}
 	if err := d.Mounter.Unmount(ctx, path); err != nil {
 		return fmt.Errorf("unmount: %w", err)
 	}
-	return d.releaseDirect(ctx, key, r)
+	err = d.releaseDirect(ctx, key, r)
+	if errors.Is(err, errGrantStays) {
+		// An array that is down must not keep a pod from being deleted. The record stays, so a later call gives the grant
+		// back; and a node that needs the volume before takes it over.
+		d.Log.WarnContext(ctx, "the grant is given back later", "volume", key, "error", err)
+		return nil
+	}
+	return err
 }
 
 // lastOne marks the removal as begun before the pod's directory is unmounted, because
 // kubelet does not repeat a call for a directory that is no mount point any more.
-func (d *Driver) lastOne(path, key string, r record) error {
+func (d *Driver) lastOne(ctx context.Context, path, key string, r record) error {
 	mounted, found, err := d.Mounter.At(path)
 	if err != nil || !found {
 		return err
@@ -208,7 +218,8 @@ func (d *Driver) lastOne(path, key string, r record) error {
 	if err != nil || len(users) > 1 || len(users) == 1 && users[0] != mounted.Path {
 		return err
 	}
-	return d.journal().leave(key)
+	d.noteLeaving(ctx, key)
+	return nil
 }
 
 // usersOf lists where the volume is mounted besides its global path.
@@ -245,10 +256,22 @@ func (d *Driver) releaseDirect(ctx context.Context, key string, r record) error 
 		// Without credentials of its own the node cannot give the grant back; the next
 		// node takes it over, because this one has no session any more.
 		d.Log.WarnContext(ctx, "the grant stays until another node takes it over", "volume", key, "reason", err)
-		return d.journal().forget(key)
+		d.noteGone(ctx, key)
+		return nil
 	}
-	return d.giveBack(ctx, array, key, r)
+	limit, cancel := context.WithTimeout(ctx, giveBackTime)
+	defer cancel()
+	if err := d.giveBack(limit, array, key, r); err != nil {
+		return fmt.Errorf("%w: %w", errGrantStays, err)
+	}
+	return nil
 }
+
+// errGrantStays says that a volume is off the node, but the array still lets the node in.
+var errGrantStays = errors.New("the array was not told that this node has let the volume go")
+
+// giveBackTime bounds how long a removal waits for an array that does not answer.
+const giveBackTime = 10 * time.Second
 
 // arrayOf connects to the array of a volume that mount attached, with the credentials of
 // the configuration: those of the volume's secret came with mount only.
@@ -293,7 +316,8 @@ func (d *Driver) giveBack(ctx context.Context, array Array, key string, r record
 	if err := d.revoke(ctx, array, r.AppInstance, iqn, state); err != nil {
 		return err
 	}
-	return d.journal().forget(key)
+	d.noteGone(ctx, key)
+	return nil
 }
 
 // ownNode is the name of this node where no call says it.

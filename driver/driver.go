@@ -4,8 +4,10 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
+	"strings"
 
 	"datera-flexvolume/datera"
 	"datera-flexvolume/iscsi"
@@ -104,11 +106,16 @@ func (d *Driver) arrayFor(volume Volume) (Array, error) {
 	if err != nil {
 		return nil, err
 	}
-	tenant := volume.Tenant
-	if tenant == "" {
-		tenant = d.Config.Tenant
+	return d.OpenArray(connection.Scheme, connection.Credentials, d.tenantOf(volume))
+}
+
+// tenantOf is the path of the tenant in which a volume is.
+func (d *Driver) tenantOf(volume Volume) string {
+	tenant := cmp.Or(volume.Tenant, d.Config.Tenant)
+	if strings.HasPrefix(tenant, "/") {
+		return tenant
 	}
-	return d.OpenArray(connection.Scheme, connection.Credentials, tenant)
+	return "/root/" + tenant
 }
 
 // configuredArray is for the calls that know a volume by its name alone.

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -82,7 +83,7 @@ func TestTakeOverLooksAgainAfterItHasFenced(t *testing.T) {
 	open := b.OpenArray
 	b.OpenArray = func(scheme string, credentials Credentials, tenant string) (Array, error) {
 		real, err := open(scheme, credentials, tenant)
-		return lateSession{real, func() { comesBack(t, server, a) }}, err
+		return lateSession{real, sync.OnceFunc(func() { comesBack(t, server, a) })}, err
 	}
 	require.Contains(t, b.refused(t, "mount", podPath, optionsWith(nil)), "node-a")
 	require.Empty(t, b.disks)
@@ -187,4 +188,37 @@ func (j joinedBySomebody) RemoveMember(ctx context.Context, group, iqn string) (
 	found, err := j.Array.RemoveMember(ctx, group, iqn)
 	j.joins()
 	return found, err
+}
+
+// A node whose unmount failed still writes: nothing of the volume may leave it, and kubelet must hear of it.
+func TestFailedUnmountIsAFailure(t *testing.T) {
+	for _, mode := range []AttachMode{AttachKubelet, AttachNone} {
+		t.Run(string(mode), func(t *testing.T) {
+			server := array(t)
+			n := newNode(t, server, "node-a", attachMode(mode))
+			calls, name := [][]string{{"unmount", podPath}}, "kube-pv-datera-0"
+			if mode == AttachKubelet {
+				n.stage(t, optionsWith(nil))
+				name = "pv-datera-0"
+				calls = [][]string{{"unmountdevice", globalPath}, {"detach", "pv-datera-0", "node-a"}}
+			} else {
+				n.ask(t, "mount", podPath, optionsWith(nil))
+			}
+			n.takeDone()
+			n.fails["umount"] = errInjected
+			for _, call := range calls {
+				n.refused(t, call...)
+			}
+			require.NotContains(t, words(n.takeDone()), "logout", "the disk was taken from under a mounted file system")
+			require.NotEmpty(t, n.disks)
+			require.Equal(t, []string{n.iqn}, n.members(server, name), "the array lets the next writer in")
+		})
+	}
+}
+
+// members are those whom the array lets in to a volume, by the name under which it is attached: in mode none that of the
+// app instance.
+func (n *node) members(server *dateratest.Server, name string) []string {
+	members, _ := server.InitiatorGroup("/root", n.groupName(name))
+	return members
 }

@@ -123,7 +123,7 @@ func (g grant) give(ctx context.Context, instance *datera.StorageInstance) error
 	}
 	if rivals := state.rivals(g.iqn, g.volume.ReadOnly); len(rivals) > 0 {
 		if state, err = g.takeOver(ctx, state, rivals); err != nil {
-			return err
+			return errors.Join(err, g.withdraw(ctx, state, instance.ActiveInitiators))
 		}
 	}
 	if err := g.noteAccess(ctx, state); err != nil {
@@ -222,57 +222,6 @@ func (g grant) awaitOutsiders(ctx context.Context, state grantState) error {
 		return g.refusal(ctx, outsiders)
 	}
 	return err
-}
-
-// takeOver deals with rivals. Where Kubernetes guards the volume they stand. Where nobody
-// does (attach mode none), a node without a session has gone without being able to say
-// so: it loses the grant, which also keeps it from coming back. That it has no session is
-// looked at after the grant is gone, when it can get none any more.
-func (g grant) takeOver(ctx context.Context, state grantState, rivals []string) (grantState, error) {
-	if g.driver.Config.Attach != AttachNone {
-		return state, g.refusal(ctx, rivals)
-	}
-	if active, err := g.active(ctx, rivals); err != nil || len(active) > 0 {
-		return state, errors.Join(err, g.refusalUnlessEmpty(ctx, active))
-	}
-	for _, rival := range rivals {
-		if err := g.driver.revoke(ctx, g.array, g.volume.Name, rival, state); err != nil {
-			return state, err
-		}
-	}
-	active, err := g.active(ctx, rivals)
-	if err != nil || len(active) > 0 {
-		for _, rival := range active { // it had just come; it was there first
-			if _, err := g.array.AddMember(ctx, g.group(), rival); err != nil {
-				return state, fmt.Errorf("give the access of %s to volume %s on %s back: %w", rival, g.volume.AppInstance, g.array.Server(), err)
-			}
-		}
-		return state, errors.Join(err, g.refusalUnlessEmpty(ctx, active))
-	}
-	g.driver.Log.WarnContext(ctx, "took the volume over from nodes without a session",
-		"volume", g.volume.AppInstance, "from", rivals, "to", g.iqn)
-	state.members = slices.DeleteFunc(slices.Clone(state.members), func(iqn string) bool { return slices.Contains(rivals, iqn) })
-	return state, nil
-}
-
-// active are those of iqns that have a session now.
-func (g grant) active(ctx context.Context, iqns []string) ([]string, error) {
-	ai, err := g.array.AppInstance(ctx, g.volume.AppInstance)
-	if err != nil {
-		return nil, fmt.Errorf("ask %s who uses volume %s: %w", g.array.Server(), g.volume.AppInstance, err)
-	}
-	instance, err := ai.StorageInstance()
-	if err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(slices.Clone(iqns), func(iqn string) bool { return !slices.Contains(instance.ActiveInitiators, iqn) }), nil
-}
-
-func (g grant) refusalUnlessEmpty(ctx context.Context, rivals []string) error {
-	if len(rivals) == 0 {
-		return nil
-	}
-	return g.refusal(ctx, rivals)
 }
 
 func (g grant) refusal(ctx context.Context, rivals []string) error {
@@ -376,22 +325,19 @@ func (g grant) lookAgain(ctx context.Context) error {
 
 // backOut takes the node out again, because others are there, too.
 func (g grant) backOut(ctx context.Context, rivals []string) error {
-	mine := grantState{members: []string{g.iqn}, readers: []string{g.iqn}}
-	return errors.Join(g.refusal(ctx, rivals), g.driver.revoke(ctx, g.array, g.volume.Name, g.iqn, mine))
+	return errors.Join(g.refusal(ctx, rivals), g.leave(ctx))
 }
 
-// stillGranted makes sure that the grant was not taken over since it was given.
-func (d *Driver) stillGranted(ctx context.Context, array Array, name string) error {
-	iqn, err := d.Initiator.Name()
-	if err != nil {
-		return err
+func (g grant) leave(ctx context.Context) error {
+	mine := grantState{members: []string{g.iqn}, readers: []string{g.iqn}}
+	return g.driver.revoke(ctx, g.array, g.volume.Name, g.iqn, mine)
+}
+
+// withdraw takes back what an earlier call left that was killed between joining and looking
+// who was there: a grant of which nobody was told, so that it has no session.
+func (g grant) withdraw(ctx context.Context, state grantState, active []string) error {
+	if state.readsOnly(g.iqn) || slices.Contains(active, g.iqn) {
+		return nil
 	}
-	state, _, err := d.lookForGrant(ctx, array, name)
-	if err != nil {
-		return err
-	}
-	if !slices.Contains(state.members, iqn) {
-		return fmt.Errorf("volume %s was taken over by another node while this one logged in", name)
-	}
-	return nil
+	return g.driver.revoke(ctx, g.array, g.volume.Name, g.iqn, state)
 }

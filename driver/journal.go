@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"time"
 )
 
 // A record says that a volume is on this node or on its way. It is written before the
@@ -40,9 +41,13 @@ func (j journal) leaving(key string) string {
 	return filepath.Join(j.dir, "leaving", fileNameFor(key)+".json")
 }
 
-// write stores a record so that the old one stands or the new one does, also after a power cut.
+// write stores a record so that the old one stands or the new one does, also after a power cut. The time of its file is
+// that of the last write, also of the same.
 func (j journal) write(key string, r record) error {
-	if known, err := readRecord(j.inUse(key)); err != nil || !reflect.DeepEqual(known, r) {
+	now := time.Now()
+	if known, err := readRecord(j.inUse(key)); err == nil && reflect.DeepEqual(known, r) {
+		_ = os.Chtimes(j.inUse(key), now, now) // only to tell how long nobody has asked for it
+	} else {
 		document, err := json.MarshalIndent(r, "", "  ")
 		if err != nil {
 			return err
@@ -108,6 +113,17 @@ func (j journal) keys(folder string) []string {
 		}
 	}
 	return keys
+}
+
+// cutOff lists the temporary files of records that a killed call was writing, with the keys of their volumes.
+func (j journal) cutOff() map[string]string {
+	found := map[string]string{}
+	paths, _ := filepath.Glob(filepath.Join(j.dir, "volumes", ".*.json.*"))
+	for _, path := range paths {
+		key, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), "."), ".json.")
+		found[path] = key
+	}
+	return found
 }
 
 // writeDurably replaces a file by way of a temporary one beside it. Only root may read it.

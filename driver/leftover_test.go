@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"datera-flexvolume/datera/dateratest"
 	"datera-flexvolume/mount"
 )
 
@@ -143,6 +144,22 @@ func TestModeNoneFinishesACutOffUnmount(t *testing.T) {
 	n.ask(t, "unmount", otherPod)
 	require.Empty(t, n.disks)
 	require.Empty(t, n.journal().unfinished())
+}
+
+func TestModeNoneGivesTheGrantBackLaterWhenTheArrayIsDown(t *testing.T) {
+	server := array(t)
+	n := newNode(t, server, "node-a", attachMode(AttachNone))
+	n.ask(t, "mount", podPath, optionsWith(nil))
+	require.NoError(t, server.SetFault(dateratest.Fault{Name: dateratest.Cut, Value: "0"}))
+	n.ask(t, "unmount", podPath) // the pod can be deleted
+	require.Empty(t, n.disks)
+	require.Empty(t, n.mounts)
+	require.Len(t, n.journal().unfinished(), 1)
+	server.ClearFaults()
+	n.ask(t, "unmount", otherPod)
+	require.Empty(t, n.journal().unfinished())
+	members, _ := server.InitiatorGroup("/root", entityNameFor("kubernetes", "kube-pv-datera-0"))
+	require.Empty(t, members, "the grant was never given back")
 }
 
 func TestModeNoneServesManyPodsAtOnce(t *testing.T) {

@@ -170,7 +170,6 @@ func TestWholeLifeInModeNone(t *testing.T) {
 	server := array(t)
 	n := newNode(t, server, "node-a", attachMode(AttachNone))
 	options := optionsWith(map[string]string{keySecret + "username": secretOf("admin"), keySecret + "password": secretOf("password"), optServer: server.Address()})
-	withoutSecret := optionsWith(map[string]string{optServer: server.Address()})
 	n.ask(t, "mount", podPath, options)
 	require.Equal(t, []string{"login", "mkfs.xfs", "mount", "bind"}, words(n.takeDone()))
 	repeat(t, n, [][]string{{"mount", podPath, options}})
@@ -189,7 +188,7 @@ func TestWholeLifeInModeNone(t *testing.T) {
 	require.Empty(t, n.disks)
 	require.Len(t, n.removed, 1, "the directory that mount made stays")
 	require.Empty(t, n.journal().unfinished())
-	require.False(t, *n.ask(t, "isattached", withoutSecret, "node-a").Attached, "the grant was not given back")
+	require.Empty(t, n.members(server, "kube-pv-datera-0"), "the grant was not given back")
 	repeat(t, n, [][]string{{"unmount", otherPod}})
 }
 
@@ -209,12 +208,13 @@ func TestModeNoneWithoutCredentialsOfItsOwn(t *testing.T) {
 func TestFailedMountInModeNoneIsUndone(t *testing.T) {
 	for _, step := range []string{"login", "mkfs.xfs", "mount"} {
 		t.Run(step, func(t *testing.T) {
-			n := newNode(t, array(t), "node-a", attachMode(AttachNone))
+			server := array(t)
+			n := newNode(t, server, "node-a", attachMode(AttachNone))
 			n.fails[step] = errInjected
 			require.Contains(t, n.refused(t, "mount", podPath, optionsWith(nil)), "injected")
 			require.Empty(t, n.disks, "kubelet calls no unmount after a failed mount, so the session stays for ever")
 			require.Empty(t, n.mounts)
-			require.False(t, *n.ask(t, "isattached", optionsWith(nil), "node-a").Attached)
+			require.Empty(t, n.members(server, "kube-pv-datera-0"))
 			delete(n.fails, step)
 			n.ask(t, "mount", podPath, optionsWith(nil))
 		})

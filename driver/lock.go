@@ -20,6 +20,9 @@ func (d *Driver) lockVolume(ctx context.Context, key string) (unlock func(), err
 		return nil, err
 	}
 	locked, err := lock.TryLockContext(ctx, lockPoll)
+	if err != nil && ctx.Err() == nil {
+		return nil, fmt.Errorf("lock volume %s: %w", key, err)
+	}
 	if err != nil || !locked {
 		return nil, fmt.Errorf("wait for another call that works on volume %s: %w; kubelet tries again by itself", key, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -131,7 +132,7 @@ func (d *Driver) identify(device string, attachment Attachment) (iscsi.Device, e
 		return iscsi.Device{}, fmt.Errorf("device %s: %w; expected is the disk of target %s with serial %s", quoteShort(device), err, attachment.Target.IQN, attachment.Target.Serial)
 	}
 	if !sameDisk(disk.Target, attachment.Target) {
-		return iscsi.Device{}, fmt.Errorf("device %s is LUN %d of target %s with serial %s, not this volume's, which is LUN %d of target %s with serial %s: it is left alone",
+		return iscsi.Device{}, fmt.Errorf("device %s is LUN %d of target %s with serial %s, not this volume's, which is LUN %d of target %s with serial %s: it is left alone; delete the pod, so that the volume is attached anew",
 			device, disk.Target.LUN, disk.Target.IQN, disk.Target.Serial, attachment.Target.LUN, attachment.Target.IQN, attachment.Target.Serial)
 	}
 	return disk, nil
@@ -147,12 +148,13 @@ func sameDisk(a, b iscsi.Target) bool {
 func (d *Driver) format(ctx context.Context, disk iscsi.Device, attachment Attachment, volume Volume) (bool, error) {
 	content, err := d.Mounter.Inspect(ctx, disk.Path)
 	if err != nil {
-		return false, fmt.Errorf("volume %s: %w", volume.AppInstance, err)
+		return false, fmt.Errorf("volume %s: %w; look at dmesg, the portals and the volume on the array: once the disk can be read, the next try goes on", volume.AppInstance, err)
 	}
 	switch {
 	case content.Filesystem == volume.Filesystem && content.Damaged:
-		return false, fmt.Errorf("volume %s on %s holds a damaged %s (%s): it is not formatted and not mounted; repair it (`xfs_repair %s` or `e2fsck %s`) from a snapshot or a clone first",
-			volume.AppInstance, disk.Path, content.Filesystem, content.Detail, disk.Path, disk.Path)
+		return false, fmt.Errorf("volume %s on %s holds a damaged %s (%s): it is not formatted and not mounted. Try `xfs_repair` or `e2fsck` on a clone of it first, or restore a snapshot; "+
+			"if mkfs was cut off there and nothing was ever written to it, delete the volume on the array and let it be made anew",
+			volume.AppInstance, disk.Path, content.Filesystem, content.Detail)
 	case content.Filesystem == volume.Filesystem:
 		return false, nil
 	case content.Filesystem != "":
@@ -213,9 +215,7 @@ func (d *Driver) release(ctx context.Context, key, path string) error {
 	} else if target, err = targetOf(r); err != nil {
 		return err
 	}
-	if err := d.journal().leave(key); err != nil {
-		return fmt.Errorf("record that volume %s is leaving: %w", key, err)
-	}
+	d.noteLeaving(ctx, key)
 	if found {
 		if err := d.Mounter.Unmount(ctx, path); err != nil {
 			return fmt.Errorf("unmount volume %s: %w", key, err)
@@ -224,7 +224,8 @@ func (d *Driver) release(ctx context.Context, key, path string) error {
 	if err := d.removeWhenFree(ctx, key, target); err != nil {
 		return err
 	}
-	return d.journal().forget(key)
+	d.noteGone(ctx, key)
+	return nil
 }
 
 // holderTime is how long unmountdevice waits for a container that ends late.
@@ -245,6 +246,20 @@ func (d *Driver) removeWhenFree(ctx context.Context, key string, target iscsi.Ta
 		return struct{}{}, backoff.Permanent(last)
 	}, backoff.WithBackOff(pace(time.Second)), backoff.WithMaxElapsedTime(0))
 	return last
+}
+
+// noteLeaving and noteGone keep the journal of a removal. A disk that is full or broken must not keep a volume on the node,
+// so they only warn: what is cut off then is left to iscsi reap.
+func (d *Driver) noteLeaving(ctx context.Context, key string) {
+	if err := d.journal().leave(key); err != nil {
+		d.Log.WarnContext(ctx, "the journal does not say that the volume is leaving", "volume", key, "error", err)
+	}
+}
+
+func (d *Driver) noteGone(ctx context.Context, key string) {
+	if err := d.journal().forget(key); err != nil {
+		d.Log.WarnContext(ctx, "the journal does not say that the volume is gone", "volume", key, "error", err)
+	}
 }
 
 // removeDisk removes the disk with its sessions, once the kernel has let go of it: a file
@@ -323,6 +338,10 @@ func (d *Driver) finishRemovals(ctx context.Context) {
 		if err := d.ifFree(key, func() error { return d.finishRemoval(ctx, key) }); err != nil {
 			d.Log.WarnContext(ctx, "an earlier removal is still unfinished", "volume", key, "error", err)
 		}
+	}
+	for path, key := range d.journal().cutOff() {
+		// Whoever is writing has the lock.
+		_ = d.ifFree(key, func() error { return os.Remove(path) })
 	}
 }
 

@@ -39,6 +39,7 @@ const (
 	optRetainPolicy    = "retainPolicy"
 	optMountOptions    = "mountOptions"
 	optMkfsOptions     = "mkfsOptions"
+	optProvisioned     = "provisioned"
 )
 
 // Limits of the array's API (volume size and replica_count, performance_policy).
@@ -73,6 +74,7 @@ type Volume struct {
 	MountOptions    []string
 	MkfsOptions     []string
 	ReadOnly        bool
+	Provisioned     bool         // the provisioner made it: no call of kubelet makes it again
 	Secret          *Credentials // of the volume's secretRef; only mount ever gets it
 }
 
@@ -120,6 +122,7 @@ func ParseVolume(document, cluster string) (Volume, error) {
 		MountOptions:    p.words(optMountOptions, ","),
 		MkfsOptions:     p.words(optMkfsOptions, " "),
 		ReadOnly:        p.oneOf(keyReadWrite, "rw", "rw", "ro") == "ro",
+		Provisioned:     p.oneOf(optProvisioned, "false", "false", "true") == "true",
 		Secret:          p.secret(),
 	}
 	volume.SizeGiB = p.size(volume.Template != "" || volume.Source != "")
@@ -162,7 +165,7 @@ func parseOptions(document string) (map[string]string, error) {
 
 var driverOptions = []string{
 	optVolumeID, optSize, optReplica, optServer, optTemplate, optMaxIOPS, optMaxBandwidth, optIPPool, optPlacementMode,
-	optPlacementPolicy, optTenant, optSource, optRetainPolicy, optMountOptions, optMkfsOptions,
+	optPlacementPolicy, optTenant, optSource, optRetainPolicy, optMountOptions, optMkfsOptions, optProvisioned,
 }
 
 // checkKeys refuses what the driver does not know, so that a misspelt option is not
@@ -173,10 +176,14 @@ func checkKeys(options map[string]json.RawMessage) error {
 		if strings.HasPrefix(key, keyPrefix) || slices.Contains(driverOptions, key) {
 			continue
 		}
-		errs = append(errs, fmt.Errorf("unknown option %s: did you mean %s? Accepted are %s",
-			quoteShort(key), nearest(key, driverOptions), strings.Join(driverOptions, ", ")))
+		errs = append(errs, fmt.Errorf("unknown option %w", UnknownKey(key, driverOptions)))
 	}
 	return errors.Join(errs...)
+}
+
+// UnknownKey says that a key is none of the known ones, and which of them is the nearest.
+func UnknownKey(key string, known []string) error {
+	return fmt.Errorf("%s: did you mean %s? Accepted are %s", quoteShort(key), nearest(key, known), strings.Join(known, ", "))
 }
 
 func nearest(word string, known []string) string {

@@ -30,24 +30,33 @@ const createMode = "kubernetes"
 // provision makes sure that the volume is on the array and online, as its options say.
 func (d *Driver) provision(ctx context.Context, array Array, volume Volume) (ai *datera.AppInstance, created bool, err error) {
 	ai, err = array.AppInstance(ctx, volume.AppInstance)
-	if errors.Is(err, datera.ErrNotFound) {
+	switch {
+	case errors.Is(err, datera.ErrNotFound) && volume.Provisioned:
+		err = fmt.Errorf("it was made for its claim and is not there: it was deleted on the array, or the configuration names another array or tenant "+
+			"than the provisioner's; nothing is made in its place: %w", err)
+	case errors.Is(err, datera.ErrNotFound):
 		ai, created, err = array.CreateAppInstance(ctx, d.request(volume))
 		err = explainCreate(err, volume)
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("provision volume %s on %s: %w", volume.AppInstance, array.Server(), err)
 	}
+	ai, err = d.ready(ctx, array, ai, created, volume)
+	return ai, created, err
+}
+
+// ready makes an app instance fit the options, and waits until it can be used.
+func (d *Driver) ready(ctx context.Context, array Array, ai *datera.AppInstance, created bool, volume Volume) (*datera.AppInstance, error) {
 	if err := d.fit(ctx, array, ai, created, volume); err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	if ai.AdminState != datera.AdminOnline {
 		if _, err := array.SetAdminState(ctx, ai.ID, datera.AdminOnline, false); err != nil {
-			return nil, false, fmt.Errorf("bring volume %s online on %s: %w", volume.AppInstance, array.Server(), err)
+			return nil, fmt.Errorf("bring volume %s online on %s: %w", volume.AppInstance, array.Server(), err)
 		}
 		ai = nil
 	}
-	ai, err = awaitAvailable(ctx, array, volume.AppInstance, ai)
-	return ai, created, err
+	return awaitAvailable(ctx, array, volume.AppInstance, ai)
 }
 
 func (d *Driver) request(volume Volume) datera.AppInstanceRequest {
@@ -207,7 +216,11 @@ func (d *Driver) attachmentOf(ctx context.Context, array Array, ai *datera.AppIn
 		attachment.Target.LUN = *onArray.LUN
 	}
 	// What the array said is foreign input as well: read it back as the node will.
-	if _, err := ParseAttachment(attachment.String()); err != nil {
+	readBack, err := ParseAttachment(attachment.String())
+	if err == nil && (!sameDisk(readBack.Target, attachment.Target) || readBack.SizeGiB != attachment.SizeGiB || readBack.NeverFormat != never) {
+		err = fmt.Errorf("device string %s reads as another volume's", quoteShort(attachment.String()))
+	}
+	if err != nil {
 		return Attachment{}, fmt.Errorf("the array %s describes volume %s in a way that cannot be used: %w", array.Server(), volume.AppInstance, err)
 	}
 	return attachment, nil

@@ -3,6 +3,9 @@ package driver
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
 )
 
 // Status is the first word of every answer; kubelet compares it letter by letter.
@@ -49,4 +52,20 @@ func (r Reply) Line() []byte {
 	return line.Bytes()
 }
 
-func failure(err error) Reply { return Reply{Status: Failure, Message: err.Error()} }
+// longestMessage is in bytes. An event's note holds 1 kB (k8s.io/api, events/v1); the rest is for the logs.
+const longestMessage = 4096
+
+// failure bounds the message and hides secrets in it: part of it may come from an array, or from who stands in its place.
+func failure(err error, secrets ...string) Reply {
+	message := err.Error()
+	longestFirst := func(a, b string) int { return len(b) - len(a) } // one secret may be part of another
+	for _, secret := range slices.SortedFunc(slices.Values(secrets), longestFirst) {
+		if secret != "" {
+			message = strings.ReplaceAll(message, secret, "(hidden)")
+		}
+	}
+	if len(message) > longestMessage {
+		message = fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(message[:longestMessage], ""), len(message))
+	}
+	return Reply{Status: Failure, Message: message}
+}

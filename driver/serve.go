@@ -113,9 +113,23 @@ func (d *Driver) call(ctx context.Context, verb Verb, args []string) (reply Repl
 	}
 	reply, err := verb.run(ctx, d, args)
 	if err != nil {
-		reply = failure(err)
+		reply = failure(err, d.secretsOf(args)...)
 	}
 	return reply
+}
+
+// secretsOf are those that a call knows: the configuration's and those that kubelet adds to a volume's options.
+func (d *Driver) secretsOf(args []string) []string {
+	secrets := d.Config.Secrets()
+	for _, arg := range args {
+		if !strings.Contains(arg, keySecret) {
+			continue
+		}
+		if volume, _ := d.volume(arg); volume.Secret != nil {
+			secrets = append(secrets, volume.Secret.Password)
+		}
+	}
+	return secrets
 }
 
 // sweep comes before the call's own work, which may be about the same disk.

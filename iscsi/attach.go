@@ -144,7 +144,7 @@ func (i *Initiator) newSession(ctx, patient context.Context, iqn string, chap CH
 	if err := i.checkPortal(patient, w.portal); err != nil {
 		return session{}, err
 	}
-	if err := i.checkDaemon(); err != nil {
+	if err := i.CheckDaemon(); err != nil {
 		return session{}, err
 	}
 	w.made = true

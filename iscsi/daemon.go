@@ -2,18 +2,24 @@ package iscsi
 
 import (
 	"bufio"
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
-// checkDaemon finds out whether a login has anybody to make it, before iscsiadm waits for nobody.
-func (i *Initiator) checkDaemon() error {
+// CheckDaemon finds out whether a login has anybody to make it, before iscsiadm waits for nobody: ErrNoDaemon if not.
+func (i *Initiator) CheckDaemon() error {
 	if i.listens("@ISCSIADM_ABSTRACT_NAMESPACE") || i.startsDaemon() {
 		return nil
 	}
 	return ErrNoDaemon
 }
+
+// DaemonRuns tells whether an iscsid runs. Without one, lost sessions do not come back; logins may have one started.
+func (i *Initiator) DaemonRuns() bool { return i.processLives("iscsid") }
 
 // startsDaemon tells whether iscsiadm is configured to start iscsid by itself.
 func (i *Initiator) startsDaemon() bool {
@@ -51,4 +57,53 @@ func (i *Initiator) listens(sockets ...string) bool {
 		}
 	}
 	return false
+}
+
+// Versions are those of open-iscsi's two halves.
+type Versions struct {
+	Client   string // of iscsiadm
+	Daemon   string // of the iscsid that runs, or of the one that would be started when there is none
+	Replaced bool   // the running iscsid's file was replaced since it started
+}
+
+// Versions asks both halves of open-iscsi. The daemon is asked by its process, since the file may be another by now.
+func (i *Initiator) Versions(ctx context.Context) (Versions, error) {
+	client, err := i.version(ctx, "iscsiadm")
+	if err != nil {
+		return Versions{}, err
+	}
+	daemon, replaced := "iscsid", false
+	if process, runs := i.process("iscsid"); runs {
+		exe := filepath.Join(process, "exe")
+		file, err := os.Readlink(exe)
+		daemon, replaced = exe, err == nil && strings.HasSuffix(file, " (deleted)")
+	}
+	version, err := i.version(ctx, daemon)
+	return Versions{Client: client, Daemon: version, Replaced: replaced}, err
+}
+
+// version is the last word that a program of open-iscsi says: "iscsiadm version 2.1.8".
+func (i *Initiator) version(ctx context.Context, program string) (string, error) {
+	limit, cancel := context.WithTimeout(ctx, versionLimit)
+	defer cancel()
+	output, err := i.run.Run(limit, program, "--version")
+	if err != nil {
+		return "", fmt.Errorf("ask the version of open-iscsi: %w", err)
+	}
+	words := strings.Fields(string(output))
+	if len(words) < 2 || words[len(words)-2] != "version" {
+		return "", fmt.Errorf("`%s --version` says %.80q, which holds no version", program, output)
+	}
+	return words[len(words)-1], nil
+}
+
+const versionLimit = 5 * time.Second
+
+// Reach finds out whether anybody listens at a portal: ErrUnreachable if not.
+func (i *Initiator) Reach(ctx context.Context, portal Portal) error {
+	portal, err := canonical(portal)
+	if err != nil {
+		return err
+	}
+	return i.checkPortal(ctx, portal)
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Device is a target's LUN as this machine has it.
@@ -172,11 +174,28 @@ func (i *Initiator) Identify(devicePath string) (Device, error) {
 	if err != nil {
 		return Device{}, fmt.Errorf("identify %s: %w", devicePath, err)
 	}
+	if err := i.checkNode(real); err != nil {
+		return Device{}, fmt.Errorf("identify %s: %w", devicePath, err)
+	}
 	device, err := i.identify(filepath.Base(real))
 	if err != nil {
 		return Device{}, fmt.Errorf("identify %s: %w", devicePath, err)
 	}
 	return device, nil
+}
+
+// checkNode makes sure that a device's node leads to the device of that name, whose serial number will be looked at:
+// whoever opens the node gets what its number says.
+func (i *Initiator) checkNode(path string) error {
+	var stat unix.Stat_t
+	if err := unix.Stat(path, &stat); err != nil || stat.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return err
+	}
+	is := fmt.Sprintf("%d:%d", unix.Major(stat.Rdev), unix.Minor(stat.Rdev))
+	if expected := attribute(i.block(filepath.Base(path)), "dev"); expected != "" && is != expected {
+		return fmt.Errorf("the node has number %s, and the kernel's %s has %s: it is another device", is, filepath.Base(path), expected)
+	}
+	return nil
 }
 
 func (i *Initiator) identify(name string) (Device, error) {
@@ -197,10 +216,7 @@ func (i *Initiator) identify(name string) (Device, error) {
 	if err != nil {
 		return Device{}, fmt.Errorf("serial number of %s: %w", first, err)
 	}
-	t := Target{IQN: first.session.iqn, LUN: first.lun, Serial: serial}
-	if t.LUN >= 0x4000 {
-		t.LUN &^= 0x4000
-	}
+	t := Target{IQN: first.session.iqn, LUN: plainLUN(first.lun), Serial: serial}
 	v, err := i.look(t)
 	if err != nil {
 		return Device{}, err

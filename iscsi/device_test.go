@@ -87,7 +87,7 @@ func TestSessionsInCapturedTrees(t *testing.T) {
 		}
 	}
 	require.False(t, i.multipathRuns())
-	require.NoError(t, i.checkDaemon())
+	require.NoError(t, i.CheckDaemon())
 
 	i = loadTree(t, "multipath").initiator()
 	require.True(t, i.multipathRuns())

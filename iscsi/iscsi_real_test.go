@@ -36,6 +36,7 @@ func TestReal(t *testing.T) {
 		{"growing", realGrowth},
 		{"stale disk", realStale},
 		{"shared session", realShared},
+		{"other volumes' LUNs", realOtherLUNs},
 		{"mounted", realMounted},
 		{"damaged records", realDamage},
 		{"cancelled in the login", realCancel},

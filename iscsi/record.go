@@ -202,13 +202,7 @@ func (i *Initiator) breakStaleLock(ctx context.Context) error {
 		return err
 	}
 	defer release()
-	// The lock is a hard link, so each taking and leaving changes its inode's time: the same time before and after the
-	// look at the processes means that it was nobody's all the while. And while it is there, nobody can take it.
-	before, taken := changed(path)
-	if !taken || time.Since(before) < clockTick || i.processLives("iscsiadm") {
-		return nil
-	}
-	if after, taken := changed(path); !taken || !after.Equal(before) {
+	if !i.isStale(path) {
 		return nil
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -216,6 +210,18 @@ func (i *Initiator) breakStaleLock(ctx context.Context) error {
 	}
 	i.log.WarnContext(ctx, "stale lock of the node records removed", "path", path)
 	return nil
+}
+
+// isStale tells whether a lock of the node records is nobody's. The lock is a hard link, so each taking and leaving
+// changes its inode's time: the same time before and after the look at the processes means that it was nobody's all the
+// while. And while it is there, nobody can take it.
+func (i *Initiator) isStale(path string) bool {
+	before, taken := changed(path)
+	if !taken || time.Since(before) < clockTick || i.processLives("iscsiadm") {
+		return false
+	}
+	after, taken := changed(path)
+	return taken && after.Equal(before)
 }
 
 // clockTick is longer than the grain of time stamps in a file system.
@@ -237,12 +243,18 @@ func exists(path string) bool {
 
 // processLives tells whether a program of that name runs (zombies do not).
 func (i *Initiator) processLives(name string) bool {
+	_, lives := i.process(name)
+	return lives
+}
+
+// process is the directory in /proc of a program that runs by that name.
+func (i *Initiator) process(name string) (string, bool) {
 	stats, _ := filepath.Glob(filepath.Join(i.opt.ProcRoot, "[0-9]*", "stat"))
 	for _, stat := range stats {
 		content, err := os.ReadFile(stat)
 		if err == nil && strings.Contains(string(content), " ("+name+") ") && !strings.Contains(string(content), " ("+name+") Z") {
-			return true
+			return filepath.Dir(stat), true
 		}
 	}
-	return false
+	return "", false
 }

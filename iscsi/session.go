@@ -26,8 +26,11 @@ type session struct {
 	current    Portal // as it is connected; differs when the target redirected the login or moved
 }
 
-// live tells whether I/O goes through. FAILED is a lost connection, FREE one that is not there yet or any more.
-func (s session) live() bool { return s.state == "LOGGED_IN" }
+// loggedIn is the state of a session whose I/O goes through. FAILED is a lost connection, FREE one that is not there yet
+// or any more.
+const loggedIn = "LOGGED_IN"
+
+func (s session) live() bool { return s.state == loggedIn }
 
 // at tells whether this is the session to a portal in canonical spelling.
 func (s session) at(portal Portal) bool { return s.persistent == portal || s.current == portal }
@@ -38,6 +41,11 @@ func (s session) String() string {
 
 // sessions are those with one target, the oldest first.
 func (i *Initiator) sessions(iqn string) ([]session, error) {
+	return i.sessionsWith(func(target string) bool { return target == iqn })
+}
+
+// sessionsWith are those with the targets that are wanted, the oldest first.
+func (i *Initiator) sessionsWith(wanted func(iqn string) bool) ([]session, error) {
 	class := filepath.Join(i.opt.SysRoot, "class", "iscsi_session")
 	entries, err := os.ReadDir(class)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -49,7 +57,7 @@ func (i *Initiator) sessions(iqn string) ([]session, error) {
 	var found []session
 	for _, entry := range entries {
 		path := filepath.Join(class, entry.Name())
-		if attribute(path, "targetname") != iqn {
+		if !wanted(attribute(path, "targetname")) {
 			continue
 		}
 		if s, ok := readSession(path); ok {

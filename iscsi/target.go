@@ -165,3 +165,6 @@ func (t Target) kernelLUNs() []int {
 	}
 	return []int{t.LUN | 0x4000, t.LUN}
 }
+
+// plainLUN takes that mark out again.
+func plainLUN(lun int) int { return lun &^ 0x4000 }

@@ -187,16 +187,16 @@ func FuzzInitiatorName(f *testing.F) {
 func TestDaemon(t *testing.T) {
 	m := newMachine(t)
 	i := m.initiator()
-	require.NoError(t, i.checkDaemon())
+	require.NoError(t, i.CheckDaemon())
 	m.write("proc/net/unix", "00000000f339bbbc: 00000002 00000000 00010000 0001 01 10371 @ISCSIADM_ABSTRACT_NAMESPACE2\n")
-	require.ErrorIs(t, i.checkDaemon(), ErrNoDaemon)
+	require.ErrorIs(t, i.CheckDaemon(), ErrNoDaemon)
 	m.write("etc/iscsi/iscsid.conf", "# iscsid.startup = /bin/systemctl start iscsid.socket\nnode.startup = manual\n")
-	require.ErrorIs(t, i.checkDaemon(), ErrNoDaemon)
+	require.ErrorIs(t, i.CheckDaemon(), ErrNoDaemon)
 	m.write("etc/iscsi/iscsid.conf", "iscsid.startup = /bin/systemctl start iscsid.socket\n")
-	require.NoError(t, i.checkDaemon(), "iscsiadm starts it by itself")
+	require.NoError(t, i.CheckDaemon(), "iscsiadm starts it by itself")
 	m.remove("proc/net/unix")
 	m.remove("etc/iscsi/iscsid.conf")
-	require.ErrorIs(t, i.checkDaemon(), ErrNoDaemon)
+	require.ErrorIs(t, i.CheckDaemon(), ErrNoDaemon)
 }
 
 func TestProgramErrors(t *testing.T) {

@@ -123,13 +123,11 @@ func TestMountReplacesADeadMount(t *testing.T) {
 func TestUnmount(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		lazy bool
 		run  func(ctx context.Context, h *fakeHost) (string, error)
 		want string // "" is success
 		is   error
 	}{
 		{name: "works", run: func(_ context.Context, h *fakeHost) (string, error) { h.mountinfo(); return "", nil }},
-		{name: "lazy", lazy: true, run: func(_ context.Context, h *fakeHost) (string, error) { h.mountinfo(); return "", nil }},
 		{name: "somebody was faster", run: func(_ context.Context, h *fakeHost) (string, error) {
 			h.mountinfo()
 			return "umount: /x: not mounted.", exited(32)
@@ -157,14 +155,12 @@ func TestUnmount(t *testing.T) {
 			h.opts.Proc = h.path("no proc")
 			h.mountinfo(h.line(path, "xfs", "rw"))
 			h.runner.run = func(ctx context.Context, _ string) (string, error) { return c.run(ctx, h) }
-			unmount, command := h.Unmount, "umount "+path
-			if c.lazy {
-				unmount, command = h.UnmountLazy, "umount -l "+path
-			}
 			start := time.Now()
-			err := unmount(t.Context(), path)
+			err := h.Unmount(t.Context(), path)
 			require.Less(t, time.Since(start), 5*time.Second)
-			require.Equal(t, command, h.runner.ran[0])
+			for _, command := range h.runner.ran {
+				require.Equal(t, "umount "+path, command, "a living file system is never taken out of sight")
+			}
 			if c.want == "" {
 				require.NoError(t, err)
 				return
@@ -181,6 +177,22 @@ func TestUnmount(t *testing.T) {
 	}
 }
 
+// Who uses a dead mount may never end; who uses a living one would go on writing unseen.
+func TestUnmountTakesADeadMountOutOfTheTree(t *testing.T) {
+	h := newFakeHost(t)
+	path := h.path("v")
+	h.mountinfo("50 21 8:4000 / " + path + " rw - xfs /dev/sdz rw")
+	h.runner.run = func(_ context.Context, command string) (string, error) {
+		if command != "umount -l "+path {
+			return "umount: /x: target is busy.", exited(32)
+		}
+		h.mountinfo()
+		return "", nil
+	}
+	require.NoError(t, h.Unmount(t.Context(), path))
+	require.Greater(t, len(h.runner.ran), 2, "a busy mount is tried again first")
+}
+
 func TestUnmountEndsWithItsContext(t *testing.T) {
 	h := newFakeHost(t)
 	h.opts.UnmountTimeout = time.Minute
@@ -195,7 +207,7 @@ func TestUnmountOneOfSeveral(t *testing.T) {
 	h := newFakeHost(t)
 	require.NoError(t, os.Mkdir(h.path("v"), 0o700))
 	h.mountinfo(h.line(h.path("v"), "xfs", "rw"), strings.Replace(h.line(h.path("w"), "xfs", "rw"), "50", "51", 1))
-	err := h.UnmountLazy(t.Context(), h.path("v"))
+	err := h.Unmount(t.Context(), h.path("v"))
 	require.Error(t, err)
 	require.True(t, errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM), err)
 	require.Empty(t, h.runner.ran)

@@ -41,7 +41,7 @@ func (m *Mounter) format(ctx context.Context, req FormatRequest) error {
 	}
 	switch {
 	case req.Bytes > 0 && content.Bytes != req.Bytes:
-		return fmt.Errorf("the device has %d bytes, expected are %d: it may be the wrong device, so nothing was written", content.Bytes, req.Bytes)
+		return fmt.Errorf("the device has %d bytes, expected are %d: it may be the wrong device, so nothing was written; compare it with the volume on the storage, and attach it anew if that has grown", content.Bytes, req.Bytes)
 	case !content.Blank:
 		return fmt.Errorf("%w: %s. Nothing was changed. %s", ErrNotBlank, content.Detail, wipeAdvice(req.Device))
 	case content.Bytes < syntax.least:

@@ -28,6 +28,7 @@ type Runner interface {
 type Options struct {
 	MountInfo      string        // "" is /proc/self/mountinfo
 	SysDevBlock    string        // where the kernel lists block devices by number; "" is /sys/dev/block
+	SysExt4        string        // where ext4 lists its file systems; "" is /sys/fs/ext4
 	KernelLog      string        // where the reason for a refused mount is read; "" is /dev/kmsg
 	Proc           string        // where the users of a busy mount are looked for; "" is /proc
 	Logger         *slog.Logger  // nil is silent
@@ -48,6 +49,7 @@ type Mounter struct {
 func New(run Runner, opts Options) *Mounter {
 	setDefault(&opts.MountInfo, "/proc/self/mountinfo")
 	setDefault(&opts.SysDevBlock, "/sys/dev/block")
+	setDefault(&opts.SysExt4, "/sys/fs/ext4")
 	setDefault(&opts.KernelLog, "/dev/kmsg")
 	setDefault(&opts.Proc, "/proc")
 	setDefault(&opts.UnmountTimeout, 30*time.Second)

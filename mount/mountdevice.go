@@ -82,7 +82,8 @@ func (m *Mounter) settle(ctx context.Context, number deviceNumber, path, filesys
 			}
 		}
 		m.log.Warn("removing a dead mount", "path", there.Path, "device", there.Device, "reason", reason)
-		return false, m.Unmount(ctx, path)
+		// As long as anybody uses it, a new mount of the same device would get the dead file system again.
+		return false, m.unmountAll(ctx, path, !there.isOf(number))
 	}
 	switch {
 	case !there.isOf(number):

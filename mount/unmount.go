@@ -15,21 +15,20 @@ import (
 var ErrBusy = errors.New("it is in use")
 
 // Unmount removes all mounts at path, the topmost first, and leaves the directory. Nothing mounted is success.
-// A mount whose device is dead is removed like any other. The call is limited by the UnmountTimeout.
+// The call is limited by the UnmountTimeout.
 //
 // The last mount of a file system is removed by umount(8): the kernel then writes out what is dirty, and a caller
 // stuck in that on a dead device cannot even exit, while a program can be left behind.
+//
+// One that is in use stays, unless it is dead: then it is taken out of the directory tree at once and vanishes with its
+// last user, who may never end. Until then Released says so. On a living device that would hide a file system that is
+// still written to.
 func (m *Mounter) Unmount(ctx context.Context, path string) error {
-	return m.unmountAll(ctx, path, false)
-}
-
-// UnmountLazy is Unmount for a device that will not come back: what is in use is taken out of the directory tree at once
-// and vanishes when its last user ends. On a living device it would hide a file system that is still written to.
-func (m *Mounter) UnmountLazy(ctx context.Context, path string) error {
 	return m.unmountAll(ctx, path, true)
 }
 
-func (m *Mounter) unmountAll(ctx context.Context, path string, lazy bool) error {
+// unmountAll is Unmount; without leaveUsers a dead mount that is in use stays, too.
+func (m *Mounter) unmountAll(ctx context.Context, path string, leaveUsers bool) error {
 	limit, cancel := context.WithTimeout(ctx, m.opts.UnmountTimeout)
 	defer cancel()
 	for previous := (Mount{}); ; {
@@ -40,10 +39,17 @@ func (m *Mounter) unmountAll(ctx context.Context, path string, lazy bool) error 
 		if top.id == previous.id {
 			return fmt.Errorf("unmount %s: umount reported success, and it is still mounted", top)
 		}
-		if err := m.unmountTop(limit, top, lazy); err != nil {
+		err = m.unmountTop(limit, top, false)
+		if errors.Is(err, ErrBusy) && leaveUsers {
+			if reason := m.dead(top); reason != nil {
+				m.log.Warn("taking a dead mount out of the tree that is still in use", "path", top.Path, "device", top.Device, "reason", reason)
+				err = m.unmountTop(limit, top, true)
+			}
+		}
+		if err != nil {
 			return fmt.Errorf("unmount %s: %w", top, m.explainUnmount(ctx, limit, top, err))
 		}
-		m.log.Debug("unmounted", "path", top.Path, "device", top.Device, "lazy", lazy)
+		m.log.Debug("unmounted", "path", top.Path, "device", top.Device)
 		previous = top
 	}
 }

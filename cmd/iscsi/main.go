@@ -3,6 +3,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -22,10 +24,21 @@ func main() {
 	}
 	root.SetArgs(args)
 	if err := root.Execute(); err != nil {
-		root.PrintErrln("iscsi:", err)
-		os.Exit(1)
+		status := errorStatus
+		if !errors.As(err, &status) {
+			root.PrintErrln("iscsi:", err)
+		}
+		os.Exit(int(status))
 	}
 }
+
+// exitStatus ends a verb that has printed all that there is to say.
+type exitStatus int
+
+// errorStatus is that of a verb which could not do what it should.
+const errorStatus exitStatus = 1
+
+func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
 // isDriverCall tells kubelet's calls from a person's. A verb that is neither counts as
 // kubelet's: a newer one may call what this driver does not know, and expects JSON.
@@ -67,7 +80,8 @@ that kubelet passes:
 			RunE:        func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		})
 	}
-	root.AddCommand(versionCommand(), registerCommand(), deleteCommand())
+	root.AddCommand(versionCommand(), registerCommand(), deleteCommand(),
+		statusCommand(), doctorCommand(), reapCommand())
 	root.SetHelpCommandGroupID("people")
 	root.InitDefaultHelpCmd() // before isDriverCall looks for it
 	return root

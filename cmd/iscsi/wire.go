@@ -19,26 +19,40 @@ import (
 
 // wiring holds the parts of one call, and what they did.
 type wiring struct {
-	driver   *driver.Driver
-	programs *program.Gateway
-	arrays   arrays
+	driver    *driver.Driver
+	initiator *iscsi.Initiator
+	mounter   *mount.Mounter
+	programs  *program.Gateway
+	arrays    arrays
 }
 
 // wire puts the real parts together. Nothing is opened or asked yet.
 func wire(log *slog.Logger, config driver.Config, configErr error) *wiring {
 	w := &wiring{programs: program.New(log, config.Secrets()...)}
+	w.initiator = iscsi.New(w.programs, iscsi.Options{
+		LockDir: filepath.Join(config.RunDir, "lock"), Logger: log,
+		ReplacementTimeout: time.Duration(config.ReplacementTimeout) * time.Second,
+	})
+	w.mounter = mount.New(w.programs, mount.Options{Logger: log})
 	w.driver = &driver.Driver{
 		Config:      config,
 		ConfigError: configErr,
 		OpenArray:   w.arrays.opener(log, config),
-		Initiator: iscsi.New(w.programs, iscsi.Options{
-			LockDir: filepath.Join(config.RunDir, "lock"), Logger: log,
-			ReplacementTimeout: time.Duration(config.ReplacementTimeout) * time.Second,
-		}),
-		Mounter: mount.New(w.programs, mount.Options{Logger: log}),
-		Log:     log,
+		Initiator:   w.initiator,
+		Mounter:     w.mounter,
+		Log:         log,
 	}
 	return w
+}
+
+// operator adds what the verbs for people need.
+func (w *wiring) operator() *driver.Operator {
+	return &driver.Operator{
+		Driver: w.driver, Node: w.initiator, Mounts: w.mounter, Programs: w.programs,
+		OpenProbe: func(scheme string, credentials driver.Credentials, tenant string) (driver.ArrayProbe, error) {
+			return w.arrays.open(w.driver.Log, w.driver.Config, "", scheme, credentials, tenant)
+		},
+	}
 }
 
 // arrays opens connections and knows how many requests they made.
@@ -49,27 +63,22 @@ type arrays struct {
 
 func (a *arrays) opener(log *slog.Logger, config driver.Config) driver.OpenArray {
 	return func(scheme string, credentials driver.Credentials, tenant string) (driver.Array, error) {
-		client, err := datera.New(datera.Config{
-			Address:      credentials.Server.String(),
-			Scheme:       scheme,
-			CAFile:       config.CAFile,
-			Username:     credentials.Username,
-			Password:     credentials.Password,
-			RemoteServer: config.LDAP,
-			Tenant:       tenant,
-			APIVersion:   config.APIVersion,
-			TokenDir:     filepath.Join(config.RunDir, "session"),
-			Driver:       "datera-flexvolume-" + version,
-			Logger:       log,
-		})
-		if err != nil {
-			return nil, err
-		}
-		a.mutex.Lock()
-		defer a.mutex.Unlock()
-		a.clients = append(a.clients, client)
-		return client, nil
+		return a.open(log, config, filepath.Join(config.RunDir, "session"), scheme, credentials, tenant)
 	}
+}
+
+// open connects to an array. Session keys are kept in tokenDir; nowhere if it is "".
+func (a *arrays) open(log *slog.Logger, config driver.Config, tokenDir, scheme string, credentials driver.Credentials, tenant string) (*datera.Client, error) {
+	connection := config.ArrayClient(scheme, credentials, tenant)
+	connection.TokenDir, connection.Driver, connection.Logger = tokenDir, "datera-flexvolume-"+version, log
+	client, err := datera.New(connection)
+	if err != nil {
+		return nil, err
+	}
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	a.clients = append(a.clients, client)
+	return client, nil
 }
 
 // requests counts what all connections sent.
@@ -107,6 +116,18 @@ func withDriver(parent context.Context, run func(context.Context, *driver.Driver
 	}
 	ctx, cancel := callContext(parent)
 	defer cancel()
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	return run(ctx, wire(log, config, nil).driver)
+	return run(ctx, wire(stderrLog(), config, nil).driver)
+}
+
+// withOperator runs a verb that looks at this node. It goes on with a configuration that cannot be used, and as long as
+// the person waits: each of its steps is bounded.
+func withOperator(parent context.Context, run func(context.Context, *driver.Operator) error) error {
+	config, configErr := loadConfig()
+	ctx, stop := signal.NotifyContext(parent, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer stop()
+	return run(ctx, wire(stderrLog(), config, configErr).operator())
+}
+
+func stderrLog() *slog.Logger {
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }

@@ -1,0 +1,43 @@
+package datera
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// About is what the array tells whoever asks, without a login.
+type About struct {
+	Versions []string  // of the API that it speaks: "2.1", "2.2"; none when it does not say
+	Clock    time.Time // the array's, to the second; zero when it does not say
+}
+
+// About asks the array what it is. That it answers says that it can be reached and, with https, who it is.
+func (c *Client) About(ctx context.Context) (About, error) {
+	r := request{method: get, at: at("api_versions"), unversioned: true}
+	a, err := c.send(ctx, r)
+	if err != nil {
+		return About{}, err
+	}
+	var about About
+	about.Clock, _ = http.ParseTime(a.date)
+	if a.status == http.StatusNotFound && json.Valid(a.body) {
+		return about, nil // an array that does not know the question
+	}
+	if err := c.read(r, a, nil); err != nil {
+		return about, err
+	}
+	var said struct {
+		Versions []string `json:"api_versions"`
+	}
+	if err := json.Unmarshal(a.body, &said); err != nil {
+		return about, fmt.Errorf("understand the answer to %s: %w", c.name(r), err)
+	}
+	for _, version := range said.Versions {
+		about.Versions = append(about.Versions, strings.TrimPrefix(version, "v"))
+	}
+	return about, nil
+}
