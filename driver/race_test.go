@@ -1,0 +1,217 @@
+package driver
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"datera-flexvolume/datera/dateratest"
+	"datera-flexvolume/driver/program"
+	"datera-flexvolume/iscsi"
+)
+
+// together makes the same call on several nodes at once.
+func together(t *testing.T, nodes []*node, args func(*node) []string) []Reply {
+	t.Helper()
+	replies := make([]Reply, len(nodes))
+	var group sync.WaitGroup
+	for i, n := range nodes {
+		group.Go(func() { replies[i] = n.Serve(context.WithoutCancel(t.Context()), args(n)) })
+	}
+	group.Wait()
+	return replies
+}
+
+// inMemory spares a node the disk, which takes most of a call's time.
+func inMemory(t *testing.T) func(*Config) {
+	dir := memoryDir(t)
+	return func(c *Config) { c.StateDir, c.RunDir = filepath.Join(dir, "state"), filepath.Join(dir, "run") }
+}
+
+// Two nodes race for a volume that neither of them has seen, so all of it is made in the race: app instance, groups,
+// ACL. In each round exactly one gets it, and the other is told who has it.
+func TestTwoNodesRaceForANewVolume(t *testing.T) {
+	t.Parallel()
+	server := array(t)
+	nodes := []*node{newNode(t, server, "node-a", inMemory(t)).registered(t), newNode(t, server, "node-b", inMemory(t)).registered(t)}
+	won := map[string]int{}
+	for round := range 150 {
+		name := fmt.Sprintf("pv-%d", round)
+		options := optionsWith(map[string]string{keyName: name, optVolumeID: "volume-" + name})
+		replies := together(t, nodes, func(n *node) []string { return []string{"attach", options, n.name} })
+		winner := slices.IndexFunc(replies, func(r Reply) bool { return r.Status == Success })
+		require.GreaterOrEqual(t, winner, 0, "round %d: nobody got the volume: %s; %s", round, replies[0].Message, replies[1].Message)
+		loser := replies[1-winner]
+		require.Equal(t, Failure, loser.Status, "round %d: two nodes got one volume", round)
+		require.Contains(t, loser.Message, "node "+nodes[winner].name+" (", "round %d: the loser is not told who has it", round)
+		won[nodes[winner].name]++
+		ai, found := server.AppInstance("/root", "volume-"+name)
+		require.True(t, found)
+		require.Equal(t, []string{nodes[winner].iqn}, ai.Allowed, "round %d: the array lets others in", round)
+	}
+	t.Log(won)
+}
+
+// door is the array's data path: it lets in whom the ACL names, and nobody else, and drops who loses his grant.
+type door struct {
+	*host
+	server *dateratest.Server
+	mutex  *sync.Mutex
+	inside map[string]map[string]bool // IQNs with a session, by target
+}
+
+func (d door) Attach(ctx context.Context, target iscsi.Target, chap iscsi.CHAP) (iscsi.Device, error) {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	for _, name := range d.server.AppInstances("/root") {
+		ai, _ := d.server.AppInstance("/root", name)
+		if ai.IQN != target.IQN {
+			continue
+		}
+		if !slices.Contains(ai.Allowed, d.iqn) {
+			return iscsi.Device{}, iscsi.ErrRefused
+		}
+		if d.inside[target.IQN] == nil {
+			d.inside[target.IQN] = map[string]bool{}
+		}
+		d.inside[target.IQN][d.iqn] = true
+		if err := d.tell(ai); err != nil {
+			return iscsi.Device{}, err
+		}
+		return d.host.Attach(ctx, target, chap)
+	}
+	return iscsi.Device{}, iscsi.ErrUnreachable
+}
+
+func (d door) Detach(ctx context.Context, target iscsi.Target) error {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	delete(d.inside[target.IQN], d.iqn)
+	for _, name := range d.server.AppInstances("/root") {
+		if ai, _ := d.server.AppInstance("/root", name); ai.IQN == target.IQN {
+			if err := d.tell(ai); err != nil {
+				return err
+			}
+		}
+	}
+	return d.host.Detach(ctx, target)
+}
+
+// tell makes the array know its sessions: of those who are allowed.
+func (d door) tell(ai dateratest.AppInstance) error {
+	var active []string
+	for iqn := range d.inside[ai.IQN] {
+		if slices.Contains(ai.Allowed, iqn) {
+			active = append(active, iqn)
+		}
+	}
+	return d.server.SetActiveInitiators(ai.Name, active...)
+}
+
+// In attach mode none nobody guards the volume but the driver: nodes race with mount, and each may take over from one
+// that has no session yet. Whatever happens, one at most has it mounted, and it is the one that the array lets in.
+func TestTwoNodesRaceToMountInModeNone(t *testing.T) {
+	t.Parallel()
+	server := array(t)
+	mutex, inside := &sync.Mutex{}, map[string]map[string]bool{}
+	var nodes []*node
+	for _, name := range []string{"node-a", "node-b"} {
+		n := newNode(t, server, name, attachMode(AttachNone), inMemory(t), func(c *Config) { c.Node = name })
+		n.Driver.Initiator = door{n.host, server, mutex, inside}
+		nodes = append(nodes, n)
+	}
+	rounds, mounted := 60, 0
+	for round := range rounds {
+		volume := fmt.Sprintf("volume-%d", round)
+		options := optionsWith(map[string]string{optVolumeID: volume})
+		replies := together(t, nodes, func(*node) []string { return []string{"mount", podPath, options} })
+		var winners []*node
+		for i, reply := range replies {
+			if reply.Status == Success {
+				winners = append(winners, nodes[i])
+			} else {
+				require.Empty(t, nodes[i].mounts, "round %d: a mount that failed left something", round)
+				require.Empty(t, nodes[i].disks, "round %d: a mount that failed left a session", round)
+			}
+		}
+		require.LessOrEqual(t, len(winners), 1, "round %d: two nodes have one volume mounted", round)
+		if len(winners) == 0 { // each was in the other's way: kubelet tries again, one after the other
+			nodes[round%2].ask(t, "mount", podPath, options)
+			winners = nodes[round%2 : round%2+1]
+		} else {
+			mounted++
+		}
+		ai, _ := server.AppInstance("/root", volume)
+		require.Equal(t, []string{winners[0].iqn}, ai.Allowed, "round %d: the winner is not the one whom the array lets in", round)
+		winners[0].ask(t, "unmount", podPath)
+	}
+	t.Logf("%d of %d rounds had a winner at once", mounted, rounds)
+	require.Positive(t, mounted)
+}
+
+// helperLock names the folder in which a copy of this test takes a lock; it holds it until it is killed.
+const helperLock = "DRIVER_TEST_LOCK"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(helperLock); dir != "" {
+		holdLock(dir)
+	}
+	os.Exit(m.Run())
+}
+
+// holdLock takes a volume's lock, starts a child that outlives this process, and waits to be killed.
+func holdLock(dir string) {
+	d := &Driver{Config: Config{RunDir: dir}}
+	if _, err := d.lockVolume(context.Background(), "pv-1"); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	output, err := program.New(slog.New(slog.DiscardHandler)).Run(context.Background(), "sh", "-c", "sleep 60 & echo $!")
+	fmt.Println("locked", strings.TrimSpace(string(output)), err)
+	select {}
+}
+
+// A lock goes with its process, even when that is killed and a program that it started lives on.
+func TestLockDiesWithItsProcess(t *testing.T) {
+	dir := t.TempDir()
+	holder := exec.Command(os.Args[0])
+	holder.Env = append(os.Environ(), helperLock+"="+dir)
+	said, err := holder.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, holder.Start())
+	line := make([]byte, 100)
+	n, err := said.Read(line)
+	require.NoError(t, err)
+	words := strings.Fields(string(bytes.TrimSpace(line[:n])))
+	require.Equal(t, "locked", words[0], string(line[:n]))
+	t.Cleanup(func() { _ = exec.Command("kill", words[1]).Run() })
+
+	d := &Driver{Config: Config{RunDir: dir}}
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	_, err = d.lockVolume(short, "pv-1")
+	require.ErrorIs(t, err, context.DeadlineExceeded, "waiting for a lock counts against the call's time")
+	require.ErrorContains(t, err, "another call that works on volume pv-1")
+	require.Less(t, time.Since(begin), 5*time.Second)
+
+	require.NoError(t, holder.Process.Kill())
+	_ = holder.Wait()
+	require.FileExists(t, "/proc/"+words[1]+"/stat", "the child lives on")
+	patient, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	unlock, err := d.lockVolume(patient, "pv-1")
+	require.NoError(t, err, "the lock outlived its process")
+	unlock()
+}
