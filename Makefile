@@ -6,7 +6,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
 # Packages of testdata are not part of ./... and are named.
-PACKAGES := ./... $(addsuffix /...,$(addprefix ./testdata/,vm lab e2e demo bench budget cluster))
+PACKAGES := ./... $(addsuffix /...,$(addprefix ./testdata/,vm lab e2e faults demo bench budget cluster))
 MEASURED := ./driver ./datera ./iscsi ./mount
 
 export CGO_ENABLED ?= 1
@@ -19,7 +19,7 @@ help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## build bin/iscsi and bin/datera-sim: static and reproducible
+build: ## build the executables into bin: static and reproducible
 	@mkdir -p bin
 	$(BUILD) -o bin/ ./cmd/...
 
@@ -36,7 +36,12 @@ unit: tools ## the unit tests, with the race detector and coverage
 
 .PHONY: e2e
 e2e: build vm ## the tests on real open-iscsi, xfs and ext4, in virtual machines
-	go test -count=1 -timeout 30m ./testdata/vm/... ./testdata/e2e/...
+	go test -count=1 -timeout 30m ./testdata/vm/... ./testdata/e2e/... ./testdata/faults/...
+
+.PHONY: faults
+faults: build vm ## break every call off at every step that changes the world, and let everything die (an hour and more)
+	go test -count=1 -timeout 4h -v ./testdata/faults -all
+	FAULTS=1 go test -count=1 -timeout 1h ./testdata/e2e/
 
 .PHONY: kubelet
 kubelet: build vm ## the driver under Kubernetes' own code, of today's version and of an old one
