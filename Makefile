@@ -23,6 +23,16 @@ build: ## build the executables into bin: static and reproducible
 	@mkdir -p bin
 	$(BUILD) -o bin/ ./cmd/...
 
+# All files of the image carry the time of the commit, so that it is the same wherever it is built.
+IMAGE ?= datera-flexvolume:dev
+REVISION := $(shell git rev-parse HEAD 2>/dev/null)
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
+
+.PHONY: image
+image: build ## build/image.tar: the container image of installer and provisioner, with its bill of materials
+	@mkdir -p build
+	go -C deploy run ./image -output $(CURDIR)/build/image.tar -tag $(IMAGE) -version $(VERSION) -revision "$(REVISION)" $(CURDIR)/bin/iscsi $(CURDIR)/bin/datera-provisioner
+
 .PHONY: demo
 demo: build vm ## the seed's PersistentVolume through its whole life, in virtual machines
 	@go run ./testdata/demo
@@ -33,6 +43,7 @@ test: unit kubelet e2e ## every test: units, Kubernetes' own code, real iSCSI
 .PHONY: unit
 unit: tools ## the unit tests, with the race detector and coverage
 	go test -race -cover ./...
+	go -C deploy test ./...
 
 .PHONY: e2e
 e2e: build vm ## the tests on real open-iscsi, xfs and ext4, in virtual machines
@@ -81,6 +92,7 @@ lint: ## gofmt, go vet, staticcheck, tidy modules and, where it can run, govulnc
 	go vet $(PACKAGES)
 	go run $(STATICCHECK) $(PACKAGES)
 	cd testdata/kubelet && go mod tidy -diff && go mod tidy -diff -modfile=oldest.mod
+	cd deploy && go mod tidy -diff && go vet ./... && go run $(STATICCHECK) ./...
 	@GOBIN=$(CURDIR)/build/bin go install $(GOVULNCHECK)
 	@build/bin/govulncheck ./... || { code=$$?; [ $$code -ne 3 ] && echo "govulncheck could not ask its database" || exit $$code; }
 

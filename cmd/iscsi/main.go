@@ -80,7 +80,7 @@ that kubelet passes:
 			RunE:        func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		})
 	}
-	root.AddCommand(versionCommand(), registerCommand(), deleteCommand(),
+	root.AddCommand(versionCommand(), registerCommand(), installCommand(), uninstallCommand(), deleteCommand(),
 		statusCommand(), doctorCommand(), reapCommand())
 	root.SetHelpCommandGroupID("people")
 	root.InitDefaultHelpCmd() // before isDriverCall looks for it

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"datera-flexvolume/datera/dateratest"
+	"datera-flexvolume/driver"
+	"datera-flexvolume/driver/install"
+)
+
+const folderOnHost = "usr/libexec/kubernetes/kubelet-plugins/volume/exec/datera~iscsi"
+
+// newHostRoot is the root directory of a host with open-iscsi.
+func newHostRoot(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	for path, content := range map[string]string{
+		"etc/iscsi/initiatorname.iscsi": "InitiatorName=iqn.1993-08.org.debian:01:node-a\n",
+		"etc/iscsi/iscsid.conf":         "iscsid.startup = /bin/systemctl start iscsid.socket\n",
+		"usr/sbin/iscsiadm":             "",
+		"usr/sbin/mkfs.xfs":             "",
+	} {
+		path = filepath.Join(root, path)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+	}
+	return root
+}
+
+func TestInstallAndUninstallForPeople(t *testing.T) {
+	server := dateratest.Start(t)
+	p := newPlace(t, func(c *driver.Config) {
+		c.ManagementIP, c.Scheme, c.Username, c.Password = server.Address(), "http", "admin", "password"
+	})
+	root := newHostRoot(t)
+	run := func(args ...string) (string, error) {
+		output, err := p.command(append(args, "--host-root", root)...).CombinedOutput()
+		return string(output), err
+	}
+	output, err := run("install", "--check")
+	require.Error(t, err, output)
+	require.Contains(t, output, "iscsi is missing or not version test")
+
+	output, err = run("install", "--node", "node-a", "--attach", "kubelet")
+	require.NoError(t, err, output)
+	require.Equal(t, 5, strings.Count(output, "\n"), output)
+	require.Contains(t, output, "ready          ok       node node-a can attach volumes\n")
+	output, err = run("install", "--check")
+	require.NoError(t, err, output)
+	require.Equal(t, "this node can attach volumes\n", output)
+
+	installed := exec.Command(filepath.Join(root, folderOnHost, "iscsi"), "version")
+	output2, err := installed.CombinedOutput()
+	require.NoError(t, err)
+	require.Contains(t, string(output2), "iscsi test (go")
+	config, err := driver.LoadConfig([]string{filepath.Join(root, folderOnHost, ".datera-config")}, func(string) string { return "" })
+	require.NoError(t, err)
+	require.Equal(t, driver.AttachKubelet, config.Attach)
+
+	output, err = run("uninstall", "--check")
+	require.Error(t, err, output)
+	output, err = run("uninstall")
+	require.NoError(t, err, output)
+	require.NoDirExists(t, filepath.Join(root, folderOnHost))
+	require.Empty(t, server.Initiators("/root"))
+	output, err = run("uninstall", "--check")
+	require.NoError(t, err, output)
+}
+
+func TestUninstallIsRefusedWhileAVolumeIsInTheJournal(t *testing.T) {
+	server := dateratest.Start(t)
+	p := newPlace(t, func(c *driver.Config) {
+		c.ManagementIP, c.Scheme, c.Username, c.Password = server.Address(), "http", "admin", "password"
+		c.StateDir = "/var/lib/datera-iscsi"
+	})
+	root := newHostRoot(t)
+	output, err := p.command("install", "--node", "node-a", "--host-root", root).CombinedOutput()
+	require.NoError(t, err, string(output))
+	journal := filepath.Join(root, "var/lib/datera-iscsi/volumes")
+	require.NoError(t, os.MkdirAll(journal, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(journal, "pv-datera-0.json"), []byte(`{"name":"pv-datera-0"}`), 0o600))
+	output, err = p.command("uninstall", "--host-root", root).CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(output), "volumes are on this node: pv-datera-0")
+	require.FileExists(t, filepath.Join(root, folderOnHost, "iscsi"))
+}
+
+func TestInstallGoesOnUntilSIGTERM(t *testing.T) {
+	server := dateratest.Start(t)
+	p := newPlace(t, func(c *driver.Config) {
+		c.ManagementIP, c.Scheme, c.Username, c.Password = server.Address(), "http", "admin", "password-canary"
+	})
+	root := newHostRoot(t)
+	cmd := p.command("install", "--watch", "--log", "json", "--node", "node-a", "--host-root", root)
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	defer func() { _ = cmd.Process.Kill() }()
+	lines := bufio.NewScanner(stdout)
+	var event install.Event
+	for event.State != install.Waiting && lines.Scan() {
+		require.NotContains(t, lines.Text(), "canary")
+		require.NoError(t, json.Unmarshal(lines.Bytes(), &event), lines.Text())
+	}
+	require.Equal(t, install.StepArray, event.Step)
+	require.Contains(t, event.Message, "the password is wrong")
+	require.Positive(t, event.RetrySeconds)
+	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	for lines.Scan() {
+	}
+	require.NoError(t, cmd.Wait(), "told to stop, it must end with 0")
+	require.FileExists(t, filepath.Join(root, folderOnHost, "iscsi"))
+}
+
+func TestInstallRefuses(t *testing.T) {
+	tests := map[string]struct {
+		args []string
+		says string
+	}{
+		"a format that there is not": {[]string{"install", "--log", "xml"}, `--log is "xml"`},
+		"no pause":                   {[]string{"install", "--watch", "--interval", "1ms"}, "accepted is a second or more"},
+		"a relative folder":          {[]string{"uninstall", "--plugin-dir", "exec"}, "absolute paths"},
+		"an argument":                {[]string{"install", "node-a"}, "unknown command"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			output, err := newPlace(t, nil).command(test.args...).CombinedOutput()
+			var exit *exec.ExitError
+			require.True(t, errors.As(err, &exit) && exit.ExitCode() == 1, string(output))
+			require.Contains(t, string(output), test.says)
+		})
+	}
+}

@@ -1,0 +1,130 @@
+// Package deploy holds what puts the driver into a cluster. Its tests read the manifests as kubectl does.
+package deploy
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	apps "k8s.io/api/apps/v1"
+	core "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"sigs.k8s.io/yaml"
+)
+
+// daemonSets are those of an overlay, by name. A field that Kubernetes does not know is an error.
+func daemonSets(t *testing.T, overlay string) map[string]apps.DaemonSet {
+	t.Helper()
+	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join("overlays", overlay))
+	require.NoError(t, err)
+	sets := map[string]apps.DaemonSet{}
+	for _, resource := range resources.Resources() {
+		if resource.GetKind() != "Namespace" {
+			require.Equal(t, "datera-system", resource.GetNamespace()+clusterWide(resource.GetKind()), "%s %s", resource.GetKind(), resource.GetName())
+		}
+		if resource.GetKind() != "DaemonSet" {
+			continue
+		}
+		document, err := resource.AsYAML()
+		require.NoError(t, err)
+		var set apps.DaemonSet
+		require.NoError(t, yaml.UnmarshalStrict(document, &set))
+		sets[set.Name] = set
+	}
+	require.Len(t, sets, 2)
+	return sets
+}
+
+func clusterWide(kind string) string {
+	if strings.HasPrefix(kind, "Cluster") || kind == "StorageClass" {
+		return "datera-system"
+	}
+	return ""
+}
+
+const (
+	workers      = "datera-iscsi"
+	controlPlane = "datera-iscsi-control-plane"
+)
+
+func TestOverlays(t *testing.T) {
+	install := func(further ...string) []string {
+		return append([]string{"install", "--watch", "--host-root=/host", "--attach=$(ATTACH_MODE)"}, further...)
+	}
+	check := func(verb string, further ...string) []string {
+		return append([]string{"/usr/bin/iscsi", verb, "--check", "--host-root=/host"}, further...)
+	}
+	uninstall := []string{"uninstall", "--watch", "--host-root=/host"}
+	tests := map[string]struct {
+		mode         string
+		args, probes map[string][]string
+	}{
+		"controller": {"controller", map[string][]string{workers: install(), controlPlane: install("--control-plane")},
+			map[string][]string{workers: check("install"), controlPlane: check("install", "--control-plane")}},
+		"kubelet": {"kubelet", map[string][]string{workers: install(), controlPlane: install("--control-plane")},
+			map[string][]string{workers: check("install"), controlPlane: check("install", "--control-plane")}},
+		"none": {"none", map[string][]string{workers: install(), controlPlane: install("--control-plane")},
+			map[string][]string{workers: check("install"), controlPlane: check("install", "--control-plane")}},
+		"uninstall": {"controller", map[string][]string{workers: uninstall, controlPlane: uninstall},
+			map[string][]string{workers: check("uninstall"), controlPlane: check("uninstall")}},
+	}
+	for overlay, test := range tests {
+		t.Run(overlay, func(t *testing.T) {
+			for name, set := range daemonSets(t, overlay) {
+				container := set.Spec.Template.Spec.Containers[0]
+				require.Equal(t, test.args[name], container.Args, name)
+				require.Equal(t, test.probes[name], container.ReadinessProbe.Exec.Command, name)
+				require.Equal(t, core.EnvVar{Name: "ATTACH_MODE", Value: test.mode}, container.Env[0], name)
+				require.Equal(t, "docker.io/library/datera-flexvolume:dev", container.Image, name)
+				requireLeastPrivilege(t, set.Spec.Template.Spec)
+			}
+		})
+	}
+}
+
+// requireLeastPrivilege holds a pod to what its comments promise.
+func requireLeastPrivilege(t *testing.T, pod core.PodSpec) {
+	t.Helper()
+	require.False(t, *pod.AutomountServiceAccountToken)
+	require.False(t, pod.HostPID || pod.HostIPC)
+	require.Equal(t, core.SeccompProfileTypeRuntimeDefault, pod.SecurityContext.SeccompProfile.Type)
+	container := pod.Containers[0]
+	require.False(t, *container.SecurityContext.Privileged || *container.SecurityContext.AllowPrivilegeEscalation)
+	require.True(t, *container.SecurityContext.ReadOnlyRootFilesystem)
+	require.Equal(t, core.Capabilities{Drop: []core.Capability{"ALL"}}, *container.SecurityContext.Capabilities)
+	require.NotEmpty(t, container.Resources.Limits)
+	volumes := map[string]core.Volume{}
+	for _, volume := range pod.Volumes {
+		volumes[volume.Name] = volume
+	}
+	for _, mount := range container.VolumeMounts {
+		host := volumes[mount.Name].HostPath
+		if host == nil {
+			continue
+		}
+		require.Equal(t, "/host"+host.Path, mount.MountPath, "the installer looks for the host's paths below /host")
+		require.Equal(t, mount.Name != "plugins", mount.ReadOnly, "%s: only the plug-in folder is written to", mount.Name)
+	}
+}
+
+// Every node gets one installer: two would undo each other's work.
+func TestNodesHaveOneInstaller(t *testing.T) {
+	sets := daemonSets(t, "controller")
+	for name, set := range sets {
+		for other := range sets {
+			matches := labels.SelectorFromSet(set.Spec.Selector.MatchLabels).Matches(labels.Set(sets[other].Spec.Template.Labels))
+			require.Equal(t, name == other, matches, "%s selects the pods of %s", name, other)
+		}
+		require.Equal(t, []core.Toleration{{Operator: core.TolerationOpExists}}, set.Spec.Template.Spec.Tolerations)
+		require.Zero(t, set.Spec.UpdateStrategy.RollingUpdate.MaxSurge.IntValue(), "an old pod would put its version back")
+	}
+	role := func(name string) core.NodeSelectorRequirement {
+		return sets[name].Spec.Template.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms[0].MatchExpressions[0]
+	}
+	const label = "node-role.kubernetes.io/control-plane"
+	require.Equal(t, core.NodeSelectorRequirement{Key: label, Operator: core.NodeSelectorOpDoesNotExist}, role(workers))
+	require.Equal(t, core.NodeSelectorRequirement{Key: label, Operator: core.NodeSelectorOpExists}, role(controlPlane))
+}

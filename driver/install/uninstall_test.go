@@ -1,0 +1,130 @@
+package install
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"datera-flexvolume/driver"
+)
+
+func TestUninstall(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.install()
+	require.Error(t, h.Gone())
+	h.Installer, h.events = h.another(), nil
+	require.NoError(t, h.Uninstall(t.Context(), 0))
+	require.NoFileExists(t, h.installed(""))
+	require.Empty(t, h.array.Initiators("/root"))
+	require.NoError(t, h.Gone())
+	require.Regexp(t, `\Aarray          changed  http://127\.0\.0\.1:\d+ has no initiator k8s_kubernetes_node-a any more
+driver         changed  /usr/libexec/kubernetes/kubelet-plugins/volume/exec/datera~iscsi is gone
+ready          ok       the driver is off node node-a\z`, h.lines())
+	require.NoError(t, h.Uninstall(t.Context(), 0), "once more")
+}
+
+func TestUninstallWithWhatIsInstalledAlone(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.configure("cluster: prod\n")
+	h.install()
+	require.NoError(t, os.Remove(h.source))
+	h.Installer = h.another()
+	h.Node = ""
+	require.NoError(t, h.Uninstall(t.Context(), 0))
+	require.Empty(t, h.array.Initiators("/root"), "the node was registered under the names in the installed configuration")
+}
+
+func TestUninstallRefuses(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		prepare func(*host)
+		says    []string
+	}{
+		"volumes on the node": {func(h *host) {
+			h.volumes = []driver.VolumeStatus{
+				{PV: "pv-1", Mounts: []driver.MountStatus{{Path: "/var/lib/kubelet/a"}, {Path: "/var/lib/kubelet/b"}}},
+				{IQN: "iqn.2013-05.com.daterainc:tc:01:sn:1"},
+			}
+		}, []string{"pv-1 (mounted at /var/lib/kubelet/a and /var/lib/kubelet/b)", "iqn.2013-05.com.daterainc:tc:01:sn:1", "iscsi reap"}},
+		"a volume that comes at the last moment": {func(h *host) {
+			looks := 0
+			h.Volumes = func(context.Context, string) ([]driver.VolumeStatus, error) {
+				if looks++; looks == 1 {
+					return nil, nil
+				}
+				require.Empty(h.t, h.read("iscsi"), "kubelet can still begin something new")
+				return []driver.VolumeStatus{{PV: "pv-1"}}, nil
+			}
+		}, []string{"pv-1"}},
+		"volumes that nobody can list": {func(h *host) {
+			h.Volumes = func(context.Context, string) ([]driver.VolumeStatus, error) { return nil, os.ErrPermission }
+		}, []string{"permission denied"}},
+		"a volume that is attached on the array": {func(h *host) { h.grant(iqn) },
+			[]string{"in use by /initiator_groups/k8s_kubernetes_pv-1", "--keep-registration"}},
+		"an array that is away": {func(h *host) {
+			h.OpenArray = func(driver.Config) (Array, error) { return nil, os.ErrDeadlineExceeded }
+		}, []string{"timeout"}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			h.install()
+			before := h.identity(".datera-config")
+			test.prepare(h)
+			err := h.Uninstall(t.Context(), 0)
+			for _, words := range test.says {
+				require.ErrorContains(t, err, words)
+			}
+			require.Equal(t, "version 1", h.read("iscsi"))
+			require.Equal(t, before, h.identity(".datera-config"))
+			require.Len(t, h.array.Initiators("/root"), 1)
+		})
+	}
+}
+
+func TestUninstallKeepsTheRegistration(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.install()
+	require.NoError(t, os.Remove(h.source))
+	require.NoError(t, os.WriteFile(h.installed(".datera-config"), []byte("{"), 0o600))
+	require.ErrorContains(t, h.Uninstall(t.Context(), 0), "--keep-registration")
+	h.KeepRegistration = true
+	require.NoError(t, h.Uninstall(t.Context(), 0))
+	require.NoFileExists(t, h.installed(""))
+	require.Len(t, h.array.Initiators("/root"), 1)
+}
+
+func TestUninstallLeavesForeignFiles(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.install()
+	require.NoError(t, os.WriteFile(h.installed("notes"), nil, 0o600))
+	require.ErrorContains(t, h.Uninstall(t.Context(), 0), "directory not empty")
+	require.Equal(t, []string{"notes"}, h.files())
+}
+
+func TestUninstallWatches(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.install()
+	h.volumes = []driver.VolumeStatus{{PV: "pv-1"}}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- h.Uninstall(ctx, 5*time.Millisecond) }()
+	h.says(StepUse, Waiting, "pv-1")
+	require.Equal(t, "version 1", h.read("iscsi"))
+	h.mutex.Lock()
+	h.volumes = nil
+	h.mutex.Unlock()
+	h.says(StepReady, OK, "the driver is off")
+	require.NoError(t, h.Gone())
+	cancel()
+	require.NoError(t, <-ended)
+}
