@@ -1,0 +1,60 @@
+package main
+
+import (
+	"bytes"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"datera-flexvolume/datera/dateratest"
+	"datera-flexvolume/driver"
+)
+
+func TestHelpExplainsItself(t *testing.T) {
+	var out bytes.Buffer
+	command := command()
+	command.SetArgs([]string{"--help"})
+	command.SetOut(&out)
+	require.NoError(t, command.Execute())
+	for _, words := range []string{"datera.io/provisioner-datera", "DATERA_CONFIG", "--kubeconfig", "--namespace", "--leader-elect", "--health-listen", "--workers"} {
+		require.Contains(t, out.String(), words)
+	}
+}
+
+func TestWithoutKubernetes(t *testing.T) {
+	t.Setenv("DATERA_CONFIG", filepath.Join(t.TempDir(), "none"))
+	command := command()
+	command.SetArgs([]string{"--kubeconfig", filepath.Join(t.TempDir(), "none")})
+	require.ErrorContains(t, command.Execute(), "reach Kubernetes: ")
+}
+
+// The configuration may be mended, and passwords changed, under a running provisioner.
+func TestConfigurationIsReadAnew(t *testing.T) {
+	array := dateratest.Start(t)
+	path := filepath.Join(t.TempDir(), "datera-config")
+	t.Setenv("DATERA_CONFIG", path)
+	volume := driver.Volume{Name: "pvc-1", AppInstance: "k8s_kubernetes_pvc-1", SizeGiB: 1, Replicas: 1}
+	write := func(password string) {
+		text := "mgmt_ip: " + array.Address() + "\nscheme: http\nusername: admin\npassword: " + password + "\nrun_dir: " + t.TempDir() + "\n"
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	}
+	log := slog.New(slog.DiscardHandler)
+
+	_, err := newDriver(log).Provision(t.Context(), volume)
+	require.ErrorContains(t, err, path)
+	write("wrong")
+	_, err = newDriver(log).Provision(t.Context(), volume)
+	require.ErrorContains(t, err, "the user name or the password is wrong")
+	write("password")
+	_, err = newDriver(log).Provision(t.Context(), volume)
+	require.NoError(t, err)
+	require.Equal(t, []string{volume.AppInstance}, array.AppInstances("/root"))
+}
+
+func TestLevelOfTheLog(t *testing.T) {
+	require.True(t, newLog(driver.Config{Log: driver.LogConfig{Level: "debug"}}).Enabled(t.Context(), slog.LevelDebug))
+	require.False(t, newLog(driver.Config{Log: driver.LogConfig{Level: "warn"}}).Enabled(t.Context(), slog.LevelInfo))
+}
