@@ -26,23 +26,33 @@ var (
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer func() {
+		if center != nil {
+			center.Stop()
+		}
+	}()
+	if err := startMachines(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+func startMachines(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	started, err := lab.Start(ctx, lab.Options{Bin: "../../bin", Nodes: []string{"node-a", "node-b"}})
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "start the machines:", err)
-		return 1
+		return fmt.Errorf("start the machines: %w", err)
 	}
-	defer started.Stop()
 	center, control, nodeA, nodeB = started, started.Array, started.Nodes["node-a"], started.Nodes["node-b"]
 	for _, node := range []*lab.Machine{nodeA, nodeB} {
 		result, err := node.Run(ctx, lab.PluginDir+"/iscsi", "register", node.Name)
 		if err != nil || result.Exit != 0 {
-			fmt.Fprintf(os.Stderr, "register %s: %v %s\n", node.Name, err, result.Stderr)
-			return 1
+			return fmt.Errorf("register %s: %v %s", node.Name, err, result.Stderr)
 		}
 	}
-	return m.Run()
+	return nil
 }
 
 // newVolume is a small volume of the test's own.
@@ -56,7 +66,15 @@ func newVolume(t *testing.T, changes ...map[string]string) lab.Volume {
 	for _, change := range changes {
 		volume = volume.With(change)
 	}
-	t.Cleanup(func() { remove(t, volume) })
+	t.Cleanup(func() {
+		if !t.Failed() {
+			remove(t, volume)
+			return
+		}
+		// What a failed test left must not fail the next one.
+		center.Stop()
+		require.NoError(t, startMachines(context.Background()))
+	})
 	return volume
 }
 

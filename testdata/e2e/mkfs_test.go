@@ -1,14 +1,14 @@
 package e2e
 
 import (
-	"bytes"
+	"context"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"datera-flexvolume/testdata/lab"
-	"datera-flexvolume/testdata/vm"
 )
 
 // A disk reads blank, and the array knows better: blocks of it are in use, or it is a clone. Not one sector is written.
@@ -53,17 +53,14 @@ func TestDriverIsKilledDuringMkfs(t *testing.T) {
 			volume := newVolume(t, map[string]string{"kubernetes.io/fsType": filesystem})
 			device := call(t, control, "attach", volume.Request(), "node-a").Reply.Device
 			disk := call(t, nodeA, "waitforattach", device, volume.Request()).Reply.Device
-			killer := begins(t, nodeA, vm.Command{Args: []string{"bash", "-c", `
-				for p in {1..100000}; do
-					for p in /proc/[0-9]*; do read -r name <$p/comm && [ "$name" = mkfs.` + filesystem + ` ] && kill -9 $(pidof iscsi) && exit 0; done
-				done 2>/dev/null
-				exit 1`}})
-			var stdout, stderr bytes.Buffer
-			process := begin(t, nodeA, &stdout, &stderr, "mountdevice", volume.GlobalPath(), disk, volume.Request())
-			_, err := process.Wait()
+			// Comes before the real one in $PATH.
+			wrapper := "/usr/local/sbin/mkfs." + filesystem
+			script := "#!/bin/sh\nkill -9 $PPID\nexec /sbin/mkfs." + filesystem + ` "$@"`
+			require.NoError(t, nodeA.Write(t.Context(), wrapper, strings.NewReader(script), 0o755))
+			t.Cleanup(func() { _, _ = nodeA.Run(context.Background(), "rm", "-f", wrapper) })
+			result, err := nodeA.Run(t.Context(), lab.PluginDir+"/iscsi", "mountdevice", volume.GlobalPath(), disk, volume.Request())
 			require.NoError(t, err)
-			kills(t, killer)
-			require.Empty(t, stdout.String(), "the call came to its end before it was killed")
+			require.Empty(t, string(result.Stdout), "the call came to its end before it was killed")
 			persist(t, nodeA, 2*time.Minute, "mountdevice", volume.GlobalPath(), disk, volume.Request())
 			write(t, nodeA, volume.GlobalPath())
 			unstage(t, nodeA, volume)
