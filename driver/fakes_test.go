@@ -69,9 +69,11 @@ func (h *host) Attach(_ context.Context, target iscsi.Target, _ iscsi.CHAP) (isc
 		return disk, nil
 	}
 	if h.onLogin != nil {
-		h.mutex.Unlock()
-		h.onLogin()
-		h.mutex.Lock()
+		func() {
+			h.mutex.Unlock()
+			defer h.mutex.Lock()
+			h.onLogin()
+		}()
 	}
 	if err := h.did("login %s", target.Serial); err != nil {
 		return iscsi.Device{}, err

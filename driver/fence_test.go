@@ -118,8 +118,11 @@ func TestLoserOfATakeOverNoticesIt(t *testing.T) {
 	server := array(t)
 	a := newNode(t, server, "node-a", attachMode(AttachNone))
 	b := newNode(t, server, "node-b", attachMode(AttachNone))
-	a.onLogin = func() { b.ask(t, "mount", podPath, optionsWith(nil)) } // while node-a has no session yet
-	require.Contains(t, a.refused(t, "mount", podPath, optionsWith(nil)), "taken over")
+	var taken Reply
+	a.onLogin = func() { taken = b.Serve(t.Context(), []string{"mount", podPath, optionsWith(nil)}) } // while node-a has no session yet
+	message := a.refused(t, "mount", podPath, optionsWith(nil))
+	require.Equal(t, Success, taken.Status, taken.Message)
+	require.Contains(t, message, "taken over")
 	require.Empty(t, a.disks)
 	require.Empty(t, a.mounts)
 	require.Len(t, b.mounts, 2)
