@@ -51,7 +51,7 @@ func TestNoCodeDeletesATree(t *testing.T) {
 	require.Greater(t, files, 50, "the code was not found")
 }
 
-// deploy/SAFETY.md names a test, with its file, for each of thirty kinds of outages. All of them are there.
+// deploy/SAFETY.md names a test, with its file, for each of thirty kinds of outages, and those that miss a safeguard. All are there.
 func TestSafetyPageNamesTestsThatExist(t *testing.T) {
 	page, err := os.ReadFile("../deploy/SAFETY.md")
 	require.NoError(t, err)
@@ -61,7 +61,9 @@ func TestSafetyPageNamesTestsThatExist(t *testing.T) {
 		require.Equal(t, strconv.Itoa(i+1), row[1])
 		require.Contains(t, row[0], "`Test")
 	}
-	named := regexp.MustCompile("((?:`Test[^`]+`(?: ⏱)?(?:, )?)+) \\(([^)]+_test\\.go)\\)").FindAllStringSubmatch(string(page), -1)
+	withFiles, withoutSafeguards, found := strings.Cut(string(page), "## Without the safeguard")
+	require.True(t, found)
+	named := regexp.MustCompile("((?:`Test[^`]+`(?: ⏱)?(?:, )?)+) \\(([^)]+_test\\.go)\\)").FindAllStringSubmatch(withFiles, -1)
 	count := 0
 	for _, group := range named {
 		content, err := os.ReadFile(filepath.Join("..", group[2]))
@@ -75,5 +77,19 @@ func TestSafetyPageNamesTestsThatExist(t *testing.T) {
 			count++
 		}
 	}
-	require.Equal(t, strings.Count(string(page), "`Test"), count, "a test is named without its file")
+	require.Equal(t, strings.Count(withFiles, "`Test"), count, "a test is named without its file")
+
+	var tests strings.Builder
+	for _, folder := range []string{".", "program", "../cmd/iscsi", "../datera", "../iscsi", "../mount", "../testdata/e2e"} {
+		files, err := filepath.Glob(folder + "/*_test.go")
+		require.NoError(t, err)
+		for _, path := range files {
+			content, err := os.ReadFile(path)
+			require.NoError(t, err)
+			tests.Write(content)
+		}
+	}
+	for _, test := range regexp.MustCompile("`(Test[^`/]+)[^`]*`").FindAllStringSubmatch(withoutSafeguards, -1) {
+		require.True(t, strings.Contains(tests.String(), "func "+test[1]+"(t *testing.T)"), "SAFETY.md names %s, which is nowhere", test[1])
+	}
 }
