@@ -211,6 +211,16 @@ func (k *kubelet) down(ctx context.Context, node string) bool {
 	return k.through(ctx, node, slices.DeleteFunc(verbs(k.mode), func(verb string) bool { return !takesAway(verb) }))
 }
 
+// giveUp is for a volume that nobody can use, because mkfs was interrupted: its pods are deleted, and an administrator
+// clears away what no call of kubelet is for.
+func (k *kubelet) giveUp(ctx context.Context) {
+	for _, node := range []string{nodeA, nodeB} {
+		k.down(ctx, node)
+		k.note("reap on %s: %s", node, k.shell(ctx, k.nodes[node],
+			"touch -d '-1 hour' /var/lib/datera-iscsi/volumes/* 2>/dev/null; "+binary+" reap --yes 2>&1 || :"))
+	}
+}
+
 // settle lets a call about something else come to a node: whatever it is, it finishes what is unfinished.
 func (k *kubelet) settle(ctx context.Context, node string) {
 	if k.over() {

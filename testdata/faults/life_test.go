@@ -97,6 +97,9 @@ func (l *life) finish(ctx context.Context) {
 		l.down(ctx, nodeB)
 	}
 	l.settle(ctx, nodeB)
+	if l.halfMade {
+		l.giveUp(ctx)
+	}
 	left := map[string][]string{nodeA: l.leftOn(ctx, nodeA), nodeB: l.leftOn(ctx, nodeB)}
 	// In mode controller no call tells a node of a pod that was deleted before mountdevice: what is left there goes when
 	// the volume comes once more (README, Limits).
