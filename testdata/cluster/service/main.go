@@ -12,24 +12,16 @@ import (
 )
 
 func main() {
-	if err := serve(os.Args[1], os.Args[2]); err != nil {
-		fmt.Fprintln(os.Stderr, "service:", err)
-		os.Exit(1)
-	}
-}
-
-func serve(address, target string) error {
+	address, target := os.Args[1], os.Args[2]
 	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return err
-	}
-	for {
-		client, err := listener.Accept()
-		if err != nil {
-			return err
+	for err == nil {
+		var client net.Conn
+		if client, err = listener.Accept(); err == nil {
+			go forward(client.(*net.TCPConn), target)
 		}
-		go forward(client.(*net.TCPConn), target)
 	}
+	fmt.Fprintln(os.Stderr, "service:", err)
+	os.Exit(1)
 }
 
 func forward(client *net.TCPConn, target string) {
