@@ -24,9 +24,7 @@ func (s *story) upgrade(d *deployment) {
 	for _, p := range d.redis {
 		s.inPod(p, "touch /data/go; (while [ -e /data/go ]; do redis-cli incr beat >>/data/answered; done; touch /data/done) >/dev/null 2>&1 &")
 	}
-	s.say("$ kustomize edit set image datera-flexvolume=" + image + ":next")
-	s.ask("apply", "-k", s.overlayOf("upgrade", overlay, "next"))
-	s.say("$ kubectl apply -k .")
+	s.applyOverlay(overlay, "next")
 	s.rolledOut()
 	s.installOnControlPlane(filepath.Join(builtNext, "iscsi"))
 	for _, node := range nodes {
@@ -51,10 +49,10 @@ func (s *story) upgrade(d *deployment) {
 	s.same(old.name, s.inPod(d.redis[1], "redis-cli get name"), "the name in Redis")
 }
 
-// overlayOf writes an overlay with another tag of the image, as `kustomize edit set image` does, and returns its folder.
-func (s *story) overlayOf(name, base, tag string) string {
-	dir := filepath.Join(s.cluster.ControlPlaneRoot(), name)
-	s.do("write overlay "+name, func(context.Context) error {
+// applyOverlay applies a user's own overlay: one of deploy/overlays, with another tag of the image. It returns the folder.
+func (s *story) applyOverlay(base, tag string) string {
+	dir := filepath.Join(s.cluster.ControlPlaneRoot(), filepath.Base(base)+"-"+tag)
+	s.do("write an overlay on "+base, func(context.Context) error {
 		base, err := filepath.Abs(base)
 		if err != nil {
 			return err
@@ -65,15 +63,11 @@ func (s *story) overlayOf(name, base, tag string) string {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
-		return os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(fmt.Sprintf(`apiVersion: kustomize.config.k8s.io/v1beta1
-kind: Kustomization
-resources:
-  - %s
-images:
-  - name: %s
-    newTag: %s
-`, base, image, tag)), 0o600)
+		overlay := fmt.Sprintf("resources: [%s]\nimages: [{name: %s, newTag: %s}]\n", base, image, tag)
+		s.say("$ cat kustomization.yaml\n" + overlay + "$ kubectl apply -k .")
+		return os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(overlay), 0o600)
 	})
+	s.ask("apply", "-k", dir)
 	return dir
 }
 
@@ -214,12 +208,9 @@ func (s *story) changeSecret(d *deployment) {
 
 // uninstall takes the driver off the cluster: not before its volumes are off the nodes.
 func (s *story) uninstall(d *deployment) {
-	const removal = "deploy/overlays/uninstall"
 	s.step("uninstall is refused while volumes are on the nodes, and names them")
 	tag := strings.TrimPrefix(s.ask("-n", system, "get", "daemonset", "datera-iscsi", "-o", "jsonpath={.spec.template.spec.containers[0].image}"), image+":")
-	dir := s.overlayOf("uninstall", removal, tag)
-	s.ask("apply", "-k", dir)
-	s.say("$ kubectl apply -k " + removal)
+	dir := s.applyOverlay("deploy/overlays/uninstall", tag)
 	for i, p := range d.redis {
 		s.until(podLimit, "the installer on "+p.node+" names "+d.volumes[i], func() error {
 			log, err := s.cluster.Nodes[p.node].Script(s.ctx, "cat /var/log/pods/"+system+"_datera-iscsi-*/installer/*.log")
@@ -247,7 +238,7 @@ func (s *story) uninstall(d *deployment) {
 		s.clean(node)
 	}
 	s.ask("delete", "-k", dir, "--wait=true", "--timeout=180s")
-	s.say("$ kubectl delete -k " + removal)
+	s.say("$ kubectl delete -k .")
 	s.same("", s.ask("get", "namespace", system, "--ignore-not-found", "-o", "name"), "the namespace")
 	s.same("", s.ask("get", "clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/part-of=datera-flexvolume", "-o", "name"), "roles")
 	s.onControlPlane(filepath.Join("bin", "iscsi"), "uninstall", "--plugin-dir=/plugins", "--node=control-plane", "--control-plane")
