@@ -18,7 +18,7 @@ func (s *story) upgrade(d *deployment) {
 		s.importImage(node, filepath.Join(builtNext, "image.tar"))
 	}
 	for _, p := range d.redis {
-		s.inPod(p, "touch /data/go; (while [ -e /data/go ]; do redis-cli incr beat >>/data/answered; done; touch /data/done) >/dev/null 2>&1 &")
+		s.inPod(p, "touch /data/go; (while [ -e /data/go ]; do redis-cli incr beat >>/data/answered; sleep 0.1; done; touch /data/done) >/dev/null 2>&1 &")
 	}
 	s.applyOverlay(overlay, "next")
 	s.rolledOut()
@@ -147,6 +147,8 @@ func (s *story) killProvisioner() {
 	s.step("it is killed while it deletes them: nothing is left")
 	s.do("slow the array down", func(ctx context.Context) error { return s.cluster.Lab.Fault(ctx, "slow", "1s") })
 	s.kubectl("delete", "pvc", "one", "two", "three", "--wait=true", "--timeout=120s")
+	left := s.ask("get", "pv", volumes[len(volumes)-1], "--ignore-not-found", "-o", "name")
+	s.check(left != "", "all volumes were deleted before the provisioner could be killed")
 	s.killReplicas()
 	s.do("heal the array", s.cluster.Lab.Heal)
 	for _, volume := range volumes {
