@@ -26,7 +26,6 @@ const (
 	builtNext    = "build/next" // image.tar and iscsi of the next version
 	overlay      = "deploy/overlays/controller"
 	builtRedis   = "build/cluster/redis"
-	arrayOnNodes = "10.9.0.1:7717"
 )
 
 // deploy is the story of the deployment: its beginning, and the acts that are named, or all.
@@ -106,7 +105,7 @@ func (s *story) applySecret(further string) {
 			return err
 		}
 		filled := strings.NewReplacer(
-			"REPLACE_ME_WITH_REAL_IP_OR_HOSTNAME", arrayOnNodes,
+			"REPLACE_ME_WITH_REAL_IP_OR_HOSTNAME", fmt.Sprintf("%s:%d", s.cluster.Lab.Array.Address(0), lab.ArrayPort),
 			"username: REPLACE_ME", "username: "+lab.User,
 			"password: REPLACE_ME", "password: "+lab.Password+"\n    aliases: ["+lab.ArrayAddress+"]"+further,
 		).Replace(string(text))
