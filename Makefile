@@ -71,6 +71,15 @@ cluster: build vm cluster-build ## a Kubernetes cluster that uses the driver, un
 cluster-demo: build vm cluster-build ## the seed's StatefulSet on a real cluster, through crashes and moves
 	@build/cluster/story
 
+# The next version is the same code under another name.
+.PHONY: deploy-demo
+deploy-demo: image vm cluster-build ## a cluster without the driver, and all that deploy does for it: install, claims, upgrade, uninstall
+	@mkdir -p build/next
+	@$(BUILD:$(VERSION)"=$(VERSION)-next") -o build/next/ ./cmd/iscsi ./cmd/datera-provisioner
+	@go -C deploy run ./image -output $(CURDIR)/build/next/image.tar -tag datera-flexvolume:next -version $(VERSION)-next $(CURDIR)/build/next/iscsi $(CURDIR)/build/next/datera-provisioner
+	@testdata/cluster/redis.sh build/cluster/redis
+	@build/cluster/story -deploy
+
 .PHONY: cluster-build
 cluster-build:
 	@testdata/cluster/build.sh build/cluster

@@ -77,9 +77,11 @@ func TestOverlays(t *testing.T) {
 				container := set.Spec.Template.Spec.Containers[0]
 				require.Equal(t, test.args[name], container.Args, name)
 				require.Equal(t, test.probes[name], container.ReadinessProbe.Exec.Command, name)
+				requireQuickRollout(t, container)
 				require.Equal(t, core.EnvVar{Name: "ATTACH_MODE", Value: test.mode}, container.Env[0], name)
 				require.Equal(t, "docker.io/library/datera-flexvolume:dev", container.Image, name)
 				requireLeastPrivilege(t, set.Spec.Template.Spec)
+				requireToolsVisible(t, container)
 			}
 		})
 	}
@@ -108,6 +110,30 @@ func requireLeastPrivilege(t *testing.T, pod core.PodSpec) {
 		require.Equal(t, "/host"+host.Path, mount.MountPath, "the installer looks for the host's paths below /host")
 		require.Equal(t, mount.Name != "plugins", mount.ReadOnly, "%s: only the plug-in folder is written to", mount.Name)
 	}
+}
+
+// requireToolsVisible wants the folders in which distributions have iscsiadm and mkfs.xfs to be seen by the installer: where
+// /sbin is no link to /usr/sbin, one does not do for both.
+func requireToolsVisible(t *testing.T, container core.Container) {
+	t.Helper()
+	var seen []string
+	for _, mount := range container.VolumeMounts {
+		seen = append(seen, mount.MountPath)
+	}
+	require.Subset(t, seen, []string{"/host/sbin", "/host/usr/sbin"})
+}
+
+// requireQuickRollout wants a pod to be found ready soon after it is: with a delay before its first probe, kubelet waits for a
+// whole period.
+func requireQuickRollout(t *testing.T, container core.Container) {
+	t.Helper()
+	require.Zero(t, container.ReadinessProbe.InitialDelaySeconds)
+	if startup := container.StartupProbe; startup != nil {
+		require.Equal(t, container.ReadinessProbe.Exec, startup.Exec)
+		require.LessOrEqual(t, startup.PeriodSeconds, int32(5))
+		return
+	}
+	require.LessOrEqual(t, container.ReadinessProbe.PeriodSeconds, int32(10))
 }
 
 // Every node gets one installer: two would undo each other's work.

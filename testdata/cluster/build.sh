@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds what a cluster is made of, from Go modules: Kubernetes with etcd as one binary, containerd, runc and three network
-# plug-ins; and a disk image of them for the nodes. The first time takes many minutes, then Go's cache has it.
+# Builds what a cluster is made of, from Go modules: Kubernetes with etcd as one binary, containerd, runc, three network
+# plug-ins and what stands in for kube-proxy; and a disk image of them for the nodes. The first time takes many minutes, then Go's cache has it.
 #
 #   build.sh DIR    puts them into DIR/bin, the image at DIR/programs.img
 set -euo pipefail
@@ -49,6 +49,7 @@ pack() {
 }
 
 install_packages
+build . 0 service ./service
 stamp=k8s.io/component-base/version
 say "building Kubernetes $version, containerd and runc; the first time takes many minutes"
 build kubernetes 0 kubernetes . -ldflags "-s -w -X $stamp.gitVersion=$version -X $stamp.gitMajor=1 \

@@ -20,6 +20,7 @@ type Options struct {
 	Build  string    // folder into which build.sh has built
 	Folder string    // empty; for certificates, logs, etcd's data and the nodes' disks
 	Nodes  []string  // names
+	Bare   bool      // without the driver: to install it is left to the caller
 	Log    io.Writer // told what is being done
 }
 
@@ -73,8 +74,13 @@ func Start(ctx context.Context, options Options) (_ *Cluster, err error) {
 
 func (c *Cluster) startControl(ctx context.Context) (err error) {
 	plugins := filepath.Join(c.folder, "plugins")
-	if err := c.installOnControlPlane(filepath.Join(plugins, pluginName)); err != nil {
-		return fmt.Errorf("install the driver for kube-controller-manager: %w", err)
+	if err := os.MkdirAll(plugins, 0o755); err != nil {
+		return err
+	}
+	if !c.options.Bare {
+		if err := c.installOnControlPlane(filepath.Join(plugins, pluginName)); err != nil {
+			return fmt.Errorf("install the driver for kube-controller-manager: %w", err)
+		}
 	}
 	c.Control, err = startControlPlane(ctx, c.folder, filepath.Join(c.options.Build, "bin", "kubernetes"), plugins)
 	return err
@@ -143,6 +149,10 @@ func (c *Cluster) Stop() {
 func (c *Cluster) say(format string, args ...any) {
 	fmt.Fprintf(c.options.Log, format+"\n", args...)
 }
+
+// ControlPlaneRoot is the folder that stands for the root directory of the control plane's host; kube-controller-manager looks
+// for drivers in "plugins" there.
+func (c *Cluster) ControlPlaneRoot() string { return c.folder }
 
 // Kubeconfig is the file by which kubectl reaches the cluster as its administrator.
 func (c *Cluster) Kubeconfig() string { return c.Control.config("admin") }

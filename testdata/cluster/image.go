@@ -6,13 +6,15 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"os"
 )
 
 // busyboxPrograms are the names under which the image has busybox.
 var busyboxPrograms = []string{"sh", "cat", "chown", "date", "dd", "df", "echo", "id", "ls", "mkdir", "mount", "rm", "sha256sum", "sleep", "stat", "sync", "touch", "true"}
 
-// imageArchive is a container image of one layer in the format of `docker save`. Its program sleeps.
-func imageArchive(name string, busybox []byte) ([]byte, error) {
+// imageArchive is a container image of one layer, busybox and the files of a folder, in the format of `docker save`. Its
+// program sleeps.
+func imageArchive(names []string, busybox []byte, folder string) ([]byte, error) {
 	var layer bytes.Buffer
 	files := tar.NewWriter(&layer)
 	for _, dir := range []string{"bin/", "data/", "dev/", "etc/", "proc/", "sys/", "tmp/"} {
@@ -28,6 +30,11 @@ func imageArchive(name string, busybox []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
+	if folder != "" {
+		if err := files.AddFS(os.DirFS(folder)); err != nil {
+			return nil, err
+		}
+	}
 	if err := files.Close(); err != nil {
 		return nil, err
 	}
@@ -35,13 +42,13 @@ func imageArchive(name string, busybox []byte) ([]byte, error) {
 	type object = map[string]any
 	config, err := json.Marshal(object{
 		"architecture": "amd64", "os": "linux",
-		"config": object{"Entrypoint": []string{"/bin/sleep", "1000000000"}, "Env": []string{"PATH=/bin"}},
+		"config": object{"Entrypoint": []string{"/bin/sleep", "1000000000"}, "Env": []string{"PATH=/usr/bin:/bin"}},
 		"rootfs": object{"type": "layers", "diff_ids": []string{fmt.Sprintf("sha256:%x", sha256.Sum256(layer.Bytes()))}},
 	})
 	if err != nil {
 		return nil, err
 	}
-	manifest, err := json.Marshal([]object{{"Config": "config.json", "RepoTags": []string{name}, "Layers": []string{"layer.tar"}}})
+	manifest, err := json.Marshal([]object{{"Config": "config.json", "RepoTags": names, "Layers": []string{"layer.tar"}}})
 	if err != nil {
 		return nil, err
 	}

@@ -20,12 +20,7 @@ func (c *Cluster) installOnControlPlane(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	config, err := json.Marshal(driver.Config{
-		ManagementIP: c.Lab.Array.Forwarded(lab.ArrayPort), Scheme: "http", Aliases: []string{lab.ArrayAddress},
-		Username: lab.User, Password: lab.Password, Attach: driver.AttachController,
-		StateDir: filepath.Join(c.folder, "driver", "state"), RunDir: filepath.Join(c.folder, "driver", "run"),
-		Log: driver.LogConfig{Path: filepath.Join(c.folder, "driver", "iscsi.log"), Level: "debug"},
-	})
+	config, err := json.Marshal(c.ControlPlaneConfig())
 	if err != nil {
 		return err
 	}
@@ -37,6 +32,16 @@ func (c *Cluster) installOnControlPlane(dir string) error {
 		return err
 	}
 	return os.Rename(draft, filepath.Join(dir, "iscsi"))
+}
+
+// ControlPlaneConfig is what the driver needs to know on the control plane's host, which reaches the array in its own way.
+func (c *Cluster) ControlPlaneConfig() driver.Config {
+	return driver.Config{
+		ManagementIP: c.Lab.Array.Forwarded(lab.ArrayPort), Scheme: "http", Aliases: []string{lab.ArrayAddress},
+		Username: lab.User, Password: lab.Password, Attach: driver.AttachController,
+		StateDir: filepath.Join(c.folder, "driver", "state"), RunDir: filepath.Join(c.folder, "driver", "run"),
+		Log: driver.LogConfig{Path: filepath.Join(c.folder, "driver", "iscsi.log"), Level: "debug"},
+	}
 }
 
 func copyFile(from, to string, mode os.FileMode) error {

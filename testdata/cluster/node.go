@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,7 +28,7 @@ var (
 )
 
 const (
-	// Image is the only one on the nodes: busybox, which sleeps if it is told nothing else.
+	// Image is on the nodes from the beginning: busybox, which sleeps if it is told nothing else.
 	Image = "localhost/busybox:1"
 
 	nodeMemoryMiB = 1536
@@ -38,6 +39,7 @@ const (
 type Node struct {
 	*lab.Machine
 	cluster    *Cluster
+	service    *vm.Process
 	containerd *vm.Process
 	kubelet    *vm.Process
 }
@@ -69,9 +71,15 @@ func (c *Cluster) startNode(ctx context.Context, machine *lab.Machine) (*Node, e
 	}{
 		{"prepare its disk", n.prepare},
 		{"write its configuration", n.configure},
-		{"install the driver", func(ctx context.Context) error { return c.installDriver(ctx, n) }},
+		{"lead pods to the API server and the array", n.join},
+		{"install the driver", func(ctx context.Context) error {
+			if c.options.Bare {
+				return nil
+			}
+			return c.installDriver(ctx, n)
+		}},
 		{"start containerd", n.startContainerd},
-		{"load the image", n.loadImage},
+		{"load the image", func(ctx context.Context) error { return n.LoadImage(ctx, "", Image) }},
 		{"start kubelet", n.StartKubelet},
 	} {
 		if err := step.do(ctx); err != nil {
@@ -102,7 +110,7 @@ func (n *Node) configure(ctx context.Context) error {
 	}
 	for file, content := range map[string][]byte{
 		"/etc/containerd/config.toml": containerdConfig,
-		"/etc/cni/net.d/10.conflist":  bytes.ReplaceAll(networkConfig, []byte("10.244.0."), []byte("10.244."+lastByte(n.Address(0))+".")),
+		"/etc/cni/net.d/10.conflist":  bytes.ReplaceAll(networkConfig, []byte("10.244.0.0/24"), []byte(n.podNetwork())),
 		"/etc/kubernetes/kubelet":     kubeletConfig,
 		"/etc/kubernetes/kubeconfig":  kubeconfig,
 		"/etc/kubernetes/ca.crt":      ca,
@@ -114,6 +122,25 @@ func (n *Node) configure(ctx context.Context) error {
 	return nil
 }
 
+// join stands in for what kube-proxy and a pod network do: pods reach the Service of the API server, and the array knows the
+// way back to them.
+func (n *Node) join(ctx context.Context) (err error) {
+	const service = "10.96.0.1"
+	if _, err := n.Script(ctx, "ip address add "+service+"/32 dev lo"); err != nil {
+		return err
+	}
+	if n.service, err = n.daemon(ctx, "service", "service "+service+":443 "+vm.HostAddress+":"+n.cluster.Control.ports["api"]); err != nil {
+		return err
+	}
+	result, err := n.cluster.Lab.Array.Run(ctx, "ip", "route", "replace", n.podNetwork(), "via", n.Address(0))
+	if err == nil && result.Exit != 0 {
+		err = fmt.Errorf("route on the array to the pods of %s: %s", n.Name, result.Stderr)
+	}
+	return err
+}
+
+func (n *Node) podNetwork() string { return "10.244." + lastByte(n.Address(0)) + ".0/24" }
+
 func (n *Node) startContainerd(ctx context.Context) (err error) {
 	if n.containerd, err = n.daemon(ctx, "containerd", "containerd"); err != nil {
 		return err
@@ -124,19 +151,25 @@ func (n *Node) startContainerd(ctx context.Context) (err error) {
 	})
 }
 
-func (n *Node) loadImage(ctx context.Context) error {
+// LoadImage makes an image of busybox and, unless it is "", the files of a folder, and gives it names.
+func (n *Node) LoadImage(ctx context.Context, folder string, names ...string) error {
 	var busybox bytes.Buffer
 	if err := n.Read(ctx, "/bin/busybox", &busybox); err != nil {
 		return err
 	}
-	archive, err := imageArchive(Image, busybox.Bytes())
+	archive, err := imageArchive(names, busybox.Bytes(), folder)
 	if err != nil {
 		return err
 	}
-	if err := n.Write(ctx, "/run/image.tar", bytes.NewReader(archive), 0o600); err != nil {
+	return n.ImportImage(ctx, bytes.NewReader(archive))
+}
+
+// ImportImage takes an image as `docker save` writes it: what a node without a registry does.
+func (n *Node) ImportImage(ctx context.Context, archive io.Reader) error {
+	if err := n.Write(ctx, "/run/image.tar", archive, 0o600); err != nil {
 		return err
 	}
-	_, err = n.Script(ctx, "ctr -n k8s.io images import /run/image.tar && rm /run/image.tar")
+	_, err := n.Script(ctx, "ctr -n k8s.io images import /run/image.tar && rm /run/image.tar")
 	return err
 }
 

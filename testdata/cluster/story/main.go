@@ -1,5 +1,6 @@
-// Command story plays the seed's story on a real cluster, checks each step and shows it. With -hold it starts the cluster,
-// tells how to reach it and keeps it until it is interrupted.
+// Command story plays the seed's story on a real cluster, checks each step and shows it. With -deploy it begins with a cluster
+// that has no driver, and plays how an administrator brings it there by the manifests in deploy. With -hold it starts the
+// cluster, tells how to reach it and keeps it until it is interrupted.
 package main
 
 import (
@@ -19,22 +20,24 @@ import (
 func main() {
 	hold := flag.Bool("hold", false, "start the cluster and keep it until interrupted")
 	bin := flag.String("bin", "bin", "folder of iscsi and datera-sim")
-	acts := flag.String("acts", "", "play these acts alone: scale, replace, move, kubelet-restart, kubelet-down, kubelet-crash, attach-crash, share, grow, partition, power")
+	deploy := flag.Bool("deploy", false, "play the deployment instead; wants build/image.tar and, of the next version, build/next/image.tar")
+	acts := flag.String("acts", "", "play these acts alone: scale, replace, move, kubelet-restart, kubelet-down, kubelet-crash, attach-crash, share, grow, partition, power;"+
+		"\nwith -deploy: seed, growth, clone, delete-retain, wait-for-first-consumer, refused, upgrade, kill, secret, uninstall")
 	build := flag.String("build", "build/cluster", "folder into which testdata/cluster/build.sh has built")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *bin, *build, *acts, *hold); err != nil {
+	if err := run(ctx, *bin, *build, *acts, *hold, *deploy); err != nil {
 		fmt.Fprintln(os.Stderr, "\ncluster:", err)
 		stop()
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, bin, build, acts string, hold bool) error {
+func run(ctx context.Context, bin, build, acts string, hold, deploy bool) error {
 	began := time.Now()
 	c, err := cluster.Start(ctx, cluster.Options{
-		Bin: bin, Build: build, Folder: build + "/run", Nodes: nodes, Log: os.Stdout,
+		Bin: bin, Build: build, Folder: build + "/run", Nodes: nodes, Log: os.Stdout, Bare: deploy,
 	})
 	if err != nil {
 		return err
@@ -50,7 +53,11 @@ func run(ctx context.Context, bin, build, acts string, hold bool) error {
 	if err != nil {
 		return err
 	}
-	s.play(acts)
+	if deploy {
+		s.deploy(acts)
+	} else {
+		s.play(acts)
+	}
 	return s.report()
 }
 

@@ -144,8 +144,8 @@ func (s *story) report() error {
 		return failed
 	}
 	for _, view := range [][]string{
-		{"get", "pods,pvc,pv", "-o", "wide"},
-		{"get", "events", "--sort-by=.lastTimestamp", "--field-selector=type=Warning"},
+		{"get", "pods,pvc,pv", "--all-namespaces", "-o", "wide"},
+		{"get", "events", "--all-namespaces", "--sort-by=.lastTimestamp", "--field-selector=type=Warning"},
 	} {
 		s.err = nil
 		fmt.Fprintf(s.out, "\n$ kubectl %s\n%s\n", strings.Join(view, " "), s.ask(view...))

@@ -35,8 +35,13 @@ func (s *story) onArray(volume string) *datera.AppInstance {
 	return instance
 }
 
-// appInstance is the name on the array, as the manifests say it.
-func appInstance(volume string) string { return "kube-" + volume }
+// appInstance is the name on the array: as the manifests say it, or as the provisioner derives it.
+func appInstance(volume string) string {
+	if strings.HasPrefix(volume, "pvc-") {
+		return "k8s_kubernetes_" + volume
+	}
+	return "kube-" + volume
+}
 
 // notOnArray wants a volume not to have been made yet.
 func (s *story) notOnArray(volume string) {
