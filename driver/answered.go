@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// messageAnswered marks the line of the log that tells of a whole call.
-const messageAnswered = "answered"
+// MessageAnswered marks the line of the log that tells of a whole call.
+const MessageAnswered = "answered"
 
 // Work is what a call did beside answering.
 type Work struct {
@@ -18,7 +18,7 @@ type Work struct {
 
 // LogAnswer writes the one line that each call has.
 func (d *Driver) LogAnswer(reply Reply, work Work) {
-	d.Log.LogAttrs(context.Background(), slog.LevelInfo, messageAnswered,
+	d.Log.LogAttrs(context.Background(), slog.LevelInfo, MessageAnswered,
 		slog.String("status", string(reply.Status)), slog.String("message", reply.Message), slog.String("device", reply.Device),
 		slog.Float64("seconds", work.Duration.Seconds()), slog.Int64("programs", work.Programs), slog.Int64("requests", work.Requests))
 }

@@ -74,6 +74,7 @@ type LogConfig struct {
 	Level      string `json:"level,omitempty"`        // debug, info, warn or error
 	MaxSizeMiB int    `json:"max_size_mib,omitempty"` // rotated beyond
 	MaxBackups int    `json:"max_backups,omitempty"`
+	MaxAgeDays int    `json:"max_age_days,omitempty"` // rotated files beyond are deleted; 0: none for its age
 }
 
 // Credentials is a user of an array.
@@ -176,7 +177,7 @@ func redactedSyntax(err error) error {
 
 var configKeys = []string{
 	"mgmt_ip", "username", "password", "tenant", "api_version", "ldap", "scheme", "ca_file", "aliases",
-	"attach", "cluster", "chap", "log", "replacement_timeout", "node", "state_dir", "run_dir", "mutual_username", "mutual_password", "path", "level", "max_size_mib", "max_backups",
+	"attach", "cluster", "chap", "log", "replacement_timeout", "node", "state_dir", "run_dir", "mutual_username", "mutual_password", "path", "level", "max_size_mib", "max_backups", "max_age_days",
 }
 
 var clusterName = pattern(`\A[A-Za-z0-9][A-Za-z0-9-]*\z`)
@@ -210,6 +211,11 @@ func (c Config) check() error {
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		refuse("log.level", c.Log.Level, "debug, info, warn or error")
+	}
+	for field, number := range map[string]int{"log.max_size_mib": c.Log.MaxSizeMiB, "log.max_backups": c.Log.MaxBackups, "log.max_age_days": c.Log.MaxAgeDays} {
+		if number < 0 {
+			refuse(field, fmt.Sprint(number), "a whole number that is not negative")
+		}
 	}
 	if c.ReplacementTimeout < 1 || c.ReplacementTimeout > 3600 {
 		refuse("replacement_timeout", fmt.Sprint(c.ReplacementTimeout), "1 to 3600 seconds")

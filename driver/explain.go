@@ -53,7 +53,7 @@ func (e *explanation) Handle(_ context.Context, r slog.Record) error {
 		if values["error"] != "<nil>" {
 			what += "  " + values["error"]
 		}
-	case messageAnswered:
+	case MessageAnswered:
 		kind, what = "answered", fmt.Sprintf("%s  REST calls %s, programs %s", values["status"], values["requests"], values["programs"])
 	default:
 		kind, what = strings.ToLower(r.Level.String()), strings.Join(append([]string{r.Message}, all...), "  ")

@@ -18,7 +18,7 @@ func TestExplanationIsALineForEachStep(t *testing.T) {
 	log.Debug("program", "command", "iscsiadm -v canary-longer", "seconds", 0.0123, "error", none)
 	log.Debug("program", "command", "mount /x", "seconds", 0.5, "error", errors.New("exit status 32"))
 	log.Warn("node records repaired, trying again", "target", "canary")
-	log.Info(messageAnswered, "status", Success, "requests", 1, "programs", 2)
+	log.Info(MessageAnswered, "status", Success, "requests", 1, "programs", 2)
 	require.Equal(t, `
 REST      GET /app_instances/x  200  4ms
 program   iscsiadm -v (hidden)  12ms

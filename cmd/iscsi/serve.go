@@ -90,7 +90,7 @@ func openLog(config driver.LogConfig) (*slog.Logger, func()) {
 		_ = unix.Dup3(int(stderr.Fd()), 2, 0)
 		_ = stderr.Close()
 	}
-	file := &lumberjack.Logger{Filename: config.Path, MaxSize: config.MaxSizeMiB, MaxBackups: config.MaxBackups}
+	file := &lumberjack.Logger{Filename: config.Path, MaxSize: config.MaxSizeMiB, MaxBackups: config.MaxBackups, MaxAge: config.MaxAgeDays}
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(config.Level))
 	log := slog.New(slog.NewJSONHandler(file, &slog.HandlerOptions{Level: level}))
