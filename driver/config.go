@@ -239,6 +239,16 @@ func (c Config) Secrets() []string {
 	return []string{c.Password, c.CHAP.Password, c.CHAP.MutualPassword}
 }
 
+// WithoutSecrets is the configuration as it may be shown.
+func (c Config) WithoutSecrets() Config {
+	for _, secret := range []*string{&c.Password, &c.CHAP.Password, &c.CHAP.MutualPassword} {
+		if *secret != "" {
+			*secret = "(hidden)"
+		}
+	}
+	return c
+}
+
 // connection is where and as whom to speak to an array.
 type connection struct {
 	Scheme      string

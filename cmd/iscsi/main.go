@@ -73,7 +73,7 @@ manifest of a PersistentVolume (--pv) in place of OPTIONS, the JSON that kubelet
 		root.AddCommand(verbCommand(verb))
 	}
 	root.AddCommand(versionCommand(), registerCommand(), installCommand(), uninstallCommand(), deleteCommand(), requestCommand(),
-		statusCommand(), doctorCommand(), reapCommand(), logsCommand())
+		statusCommand(), doctorCommand(), reapCommand(), logsCommand(), supportCommand())
 	root.SetHelpCommandGroupID("people")
 	root.InitDefaultHelpCmd() // before isUnknown looks for it
 	return root
