@@ -65,6 +65,8 @@ func unpack(t *testing.T, packed []byte) int {
 		require.NoError(t, err)
 		content, err := io.ReadAll(archive)
 		require.NoError(t, err)
-		require.False(t, bytes.Contains(content, []byte("canary")), "%s holds a secret", header.Name)
+		for line := range strings.Lines(string(content)) {
+			require.NotContains(t, line, "canary", header.Name)
+		}
 	}
 }

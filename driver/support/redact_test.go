@@ -39,6 +39,12 @@ func TestHidesKnownSecretsInEveryForm(t *testing.T) {
 	}
 }
 
+func TestASecretThatIsAWordHidesNoOther(t *testing.T) {
+	r := newRedactor([]string{"password", "two words", "two", "words of it"})
+	require.Equal(t, `{"(hidden)":"(hidden)"}`, r.hide(`{"password":"canary"}`))
+	require.Equal(t, "(hidden): (hidden)\n(hidden)", r.hide("password: two words of it\npasswordtwo"))
+}
+
 func FuzzRedactor(f *testing.F) {
 	f.Add(`{"password":"%s"}`)
 	f.Add("node.session.auth.password = %s\n")

@@ -51,7 +51,6 @@ func newMachine(t *testing.T) machine {
 		func(string) string { return "" })
 	require.Error(t, err)
 	config.StateDir, config.RunDir, config.Log.Path = filepath.Join(root, "state"), filepath.Join(root, "run"), filepath.Join(root, "log/iscsi.log")
-	config.Password, config.CHAP.Password = canaryPass, canaryCHAP // the environment wins
 	log := slog.New(slog.DiscardHandler)
 	programs := program.New(log)
 	initiator := iscsi.New(programs, iscsi.Options{
