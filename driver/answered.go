@@ -58,3 +58,6 @@ func subjectName(name string) string {
 	}
 	return name
 }
+
+// VolumesHere is the number of volumes in the journal.
+func (d *Driver) VolumesHere() int { return len(d.journal().used()) }

@@ -45,6 +45,8 @@ type Config struct {
 	Cluster string     `json:"cluster,omitempty"` // keeps the names of several clusters on one array apart
 	CHAP    CHAPConfig `json:"chap,omitempty"`
 	Log     LogConfig  `json:"log,omitempty"`
+	// Metrics is a file for node-exporter's textfile collector; "" is none.
+	Metrics string `json:"metrics,omitempty"`
 	// ReplacementTimeout is for how many seconds the kernel holds back I/O to a portal that
 	// is gone, before it fails it. Short suits multipath, long rides over a restart.
 	ReplacementTimeout int `json:"replacement_timeout,omitempty"`
@@ -177,7 +179,7 @@ func redactedSyntax(err error) error {
 
 var configKeys = []string{
 	"mgmt_ip", "username", "password", "tenant", "api_version", "ldap", "scheme", "ca_file", "aliases",
-	"attach", "cluster", "chap", "log", "replacement_timeout", "node", "state_dir", "run_dir", "mutual_username", "mutual_password", "path", "level", "max_size_mib", "max_backups", "max_age_days",
+	"attach", "cluster", "chap", "log", "replacement_timeout", "node", "state_dir", "run_dir", "mutual_username", "mutual_password", "path", "level", "max_size_mib", "max_backups", "max_age_days", "metrics",
 }
 
 var clusterName = pattern(`\A[A-Za-z0-9][A-Za-z0-9-]*\z`)
@@ -211,6 +213,9 @@ func (c Config) check() error {
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		refuse("log.level", c.Log.Level, "debug, info, warn or error")
+	}
+	if c.Metrics != "" && (!filepath.IsAbs(c.Metrics) || filepath.Ext(c.Metrics) != ".prom") {
+		refuse("metrics", c.Metrics, "an absolute path that ends in .prom, in the folder of node-exporter's textfile collector")
 	}
 	for field, number := range map[string]int{"log.max_size_mib": c.Log.MaxSizeMiB, "log.max_backups": c.Log.MaxBackups, "log.max_age_days": c.Log.MaxAgeDays} {
 		if number < 0 {

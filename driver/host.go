@@ -152,3 +152,9 @@ func (h Host) module(name string) string {
 	}
 	return moduleMissing
 }
+
+// ISCSISessions is the number of sessions that the kernel has, with whatever target.
+func (h Host) ISCSISessions() int {
+	sessions, _ := os.ReadDir(filepath.Join(cmp.Or(h.SysRoot, "/sys"), "class/iscsi_session"))
+	return len(sessions)
+}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -118,4 +119,31 @@ func TestOldLogsGo(t *testing.T) {
 		return os.IsNotExist(err)
 	}, 10*time.Second, time.Millisecond)
 	require.FileExists(t, young)
+}
+
+func TestCallsAreCountedWhereThatIsWanted(t *testing.T) {
+	p, pv := onArray(t, func(c *driver.Config) { c.Metrics = filepath.Join(c.StateDir, "..", "datera_iscsi.prom") })
+	file := filepath.Join(p.dir, "datera_iscsi.prom")
+	answer(t, p.command("init"))
+	require.NoFileExists(t, file, "init must do nothing but answer")
+	say(t, p.command("attach", "--pv", pv, "node-a"))
+	var group sync.WaitGroup
+	for range 10 {
+		group.Go(func() { _ = p.command("isattached", options, "node_b").Run() })
+	}
+	group.Wait()
+	metrics, err := os.ReadFile(file)
+	require.NoError(t, err)
+	for _, line := range []string{
+		`datera_iscsi_calls_total{verb="attach",result="success"} 1`, `datera_iscsi_array_requests_total{verb="attach"} 7`,
+		`datera_iscsi_calls_total{verb="isattached",result="failure"} 10`, `datera_iscsi_build_info{version="test"} 1`,
+	} {
+		require.Contains(t, string(metrics), line+"\n")
+	}
+
+	// Metrics that cannot be written are a line in the log and nothing else.
+	p, pv = onArray(t, func(c *driver.Config) { c.Metrics = "/no/such/folder/x.prom" })
+	_, _, exit := say(t, p.command("attach", "--pv", pv, "node-a"))
+	require.Zero(t, exit)
+	require.True(t, logged(p, "the call is not in the metrics"))
 }

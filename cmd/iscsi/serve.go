@@ -16,6 +16,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"datera-flexvolume/driver"
+	"datera-flexvolume/driver/metrics"
 )
 
 // serve answers one call of kubelet: one line of JSON on the stdout that kubelet reads,
@@ -39,10 +40,29 @@ func serve(args []string, explain bool) driver.Status {
 	begin := time.Now()
 	answer := w.driver.Serve(ctx, args)
 	_, _ = reply.Write(answer.Line())
-	w.driver.LogAnswer(answer, driver.Work{Duration: time.Since(begin), Programs: w.programs.Started(), Requests: w.arrays.requests()})
+	work := driver.Work{Duration: time.Since(begin), Programs: w.programs.Started(), Requests: w.arrays.requests()}
+	w.driver.LogAnswer(answer, work)
 	cancel()
+	w.count(metrics.Call{Verb: args[0], Success: answer.Status == driver.Success, Work: work})
 	closeLog()
 	return answer.Status
+}
+
+// count adds a call to the metrics, where they are wanted. That it cannot is no reason to fail.
+func (w *wiring) count(call metrics.Call) {
+	config := w.driver.Config
+	if config.Metrics == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), metrics.RecordTime)
+	defer cancel()
+	recorder := metrics.Recorder{
+		Path: config.Metrics, Dir: filepath.Join(config.RunDir, "metrics"), Version: version,
+		Volumes: w.driver.VolumesHere, Sessions: driver.Host{}.ISCSISessions,
+	}
+	if err := recorder.Record(ctx, call); err != nil {
+		w.driver.Log.Warn("the call is not in the metrics", "error", err)
+	}
 }
 
 // serveForPeople answers in the same way, and tells by the exit status, too, how it went.
