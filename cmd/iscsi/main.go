@@ -64,17 +64,19 @@ The verbs of kubelet print one line of JSON and always exit with 0. A person giv
 manifest of a PersistentVolume (--pv) in place of OPTIONS, the JSON that kubelet passes:
   {"kubernetes.io/pvOrVolumeName":"pv-datera-0","kubernetes.io/fsType":"xfs",
    "kubernetes.io/readwrite":"rw","volumeID":"kube-pv-datera-0","size":"100","replica":"3"}`,
-		SilenceUsage:      true,
-		SilenceErrors:     true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		SilenceUsage:  true,
+		SilenceErrors: true,
 	}
 	root.AddGroup(&cobra.Group{ID: "verbs", Title: "What kubelet calls:"}, &cobra.Group{ID: "people", Title: "For people:"})
 	for _, verb := range driver.Verbs() {
 		root.AddCommand(verbCommand(verb))
 	}
+	root.AddCommand(manCommands()...)
 	root.AddCommand(versionCommand(), registerCommand(), installCommand(), uninstallCommand(), deleteCommand(), requestCommand(),
 		statusCommand(), doctorCommand(), reapCommand(), logsCommand(), supportCommand())
 	root.SetHelpCommandGroupID("people")
-	root.InitDefaultHelpCmd() // before isUnknown looks for it
+	root.SetCompletionCommandGroupID("people")
+	root.InitDefaultHelpCmd() // before isUnknown looks for them
+	root.InitDefaultCompletionCmd()
 	return root
 }

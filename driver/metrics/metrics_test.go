@@ -147,6 +147,17 @@ func TestNoCallIsCountedTwiceOrLost(t *testing.T) {
 	require.Equal(t, 1, r.calls(t))
 }
 
+func TestACallThatComesWhileAnotherAddsUpIsCounted(t *testing.T) {
+	r := newRecorder(t, t.TempDir())
+	late := r
+	r.Volumes = sync.OnceValue(func() int { // the notes that there are have been read by now
+		require.NoError(t, late.Record(t.Context(), call("attach", true, 0)))
+		return 1
+	})
+	require.NoError(t, r.Record(t.Context(), call("attach", true, 0)))
+	require.Equal(t, 2, r.calls(t))
+}
+
 func TestAFileSystemThatHangsDelaysNoCall(t *testing.T) {
 	dir := t.TempDir()
 	r := newRecorder(t, dir)
