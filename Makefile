@@ -28,6 +28,10 @@ IMAGE ?= datera-flexvolume:dev
 REVISION := $(shell git rev-parse HEAD 2>/dev/null)
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
 
+.PHONY: man
+man: ## build/man: manual pages of iscsi
+	go run -tags man ./cmd/iscsi man build/man
+
 .PHONY: image
 image: build ## build/image.tar: the container image of installer and provisioner, with its bill of materials
 	@mkdir -p build

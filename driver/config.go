@@ -45,6 +45,8 @@ type Config struct {
 	Cluster string     `json:"cluster,omitempty"` // keeps the names of several clusters on one array apart
 	CHAP    CHAPConfig `json:"chap,omitempty"`
 	Log     LogConfig  `json:"log,omitempty"`
+	// Metrics is a file for node-exporter's textfile collector; "" is none.
+	Metrics string `json:"metrics,omitempty"`
 	// ReplacementTimeout is for how many seconds the kernel holds back I/O to a portal that
 	// is gone, before it fails it. Short suits multipath, long rides over a restart.
 	ReplacementTimeout int `json:"replacement_timeout,omitempty"`
@@ -74,6 +76,7 @@ type LogConfig struct {
 	Level      string `json:"level,omitempty"`        // debug, info, warn or error
 	MaxSizeMiB int    `json:"max_size_mib,omitempty"` // rotated beyond
 	MaxBackups int    `json:"max_backups,omitempty"`
+	MaxAgeDays int    `json:"max_age_days,omitempty"` // rotated files beyond are deleted; 0: none for its age
 }
 
 // Credentials is a user of an array.
@@ -176,7 +179,7 @@ func redactedSyntax(err error) error {
 
 var configKeys = []string{
 	"mgmt_ip", "username", "password", "tenant", "api_version", "ldap", "scheme", "ca_file", "aliases",
-	"attach", "cluster", "chap", "log", "replacement_timeout", "node", "state_dir", "run_dir", "mutual_username", "mutual_password", "path", "level", "max_size_mib", "max_backups",
+	"attach", "cluster", "chap", "log", "replacement_timeout", "node", "state_dir", "run_dir", "mutual_username", "mutual_password", "path", "level", "max_size_mib", "max_backups", "max_age_days", "metrics",
 }
 
 var clusterName = pattern(`\A[A-Za-z0-9][A-Za-z0-9-]*\z`)
@@ -211,6 +214,14 @@ func (c Config) check() error {
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		refuse("log.level", c.Log.Level, "debug, info, warn or error")
 	}
+	if c.Metrics != "" && (!filepath.IsAbs(c.Metrics) || filepath.Ext(c.Metrics) != ".prom") {
+		refuse("metrics", c.Metrics, "an absolute path that ends in .prom, in the folder of node-exporter's textfile collector")
+	}
+	for field, number := range map[string]int{"log.max_size_mib": c.Log.MaxSizeMiB, "log.max_backups": c.Log.MaxBackups, "log.max_age_days": c.Log.MaxAgeDays} {
+		if number < 0 {
+			refuse(field, fmt.Sprint(number), "a whole number that is not negative")
+		}
+	}
 	if c.ReplacementTimeout < 1 || c.ReplacementTimeout > 3600 {
 		refuse("replacement_timeout", fmt.Sprint(c.ReplacementTimeout), "1 to 3600 seconds")
 	}
@@ -231,6 +242,16 @@ func (c Config) check() error {
 // Secrets lists what must never be printed.
 func (c Config) Secrets() []string {
 	return []string{c.Password, c.CHAP.Password, c.CHAP.MutualPassword}
+}
+
+// WithoutSecrets is the configuration as it may be shown.
+func (c Config) WithoutSecrets() Config {
+	for _, secret := range []*string{&c.Password, &c.CHAP.Password, &c.CHAP.MutualPassword} {
+		if *secret != "" {
+			*secret = "(hidden)"
+		}
+	}
+	return c
 }
 
 // connection is where and as whom to speak to an array.

@@ -76,6 +76,8 @@ func TestLoadConfigRefuses(t *testing.T) {
 		"a short CHAP secret":         {"chap: {username: u, password: canary}", 0o600, []string{"chap.password", "12 to 16"}},
 		"a timeout":                   {"replacement_timeout: 0", 0o600, []string{"replacement_timeout", `"0"`, "1 to 3600"}},
 		"a node":                      {"node: A B", 0o600, []string{"node", "A B"}},
+		"an age":                      {"log: {max_age_days: -1}", 0o600, []string{"log.max_age_days", `"-1"`, "not negative"}},
+		"a file of metrics":           {"metrics: /var/lib/node_exporter/iscsi.txt", 0o600, []string{"metrics", "iscsi.txt", "ends in .prom"}},
 		"a log level":                 {"log: {level: loud}", 0o600, []string{"log.level", "loud"}},
 	}
 	for name, test := range tests {

@@ -87,11 +87,11 @@ func (e *examination) nodeRecords(context.Context) []Finding {
 	ours := 0
 	for _, r := range records {
 		switch {
-		case r.Empty && ofTheArray(r.IQN):
+		case r.Empty && OfTheArray(r.IQN):
 			found = append(found, problem("`iscsi reap --yes`", "%s is empty, as a killed iscsiadm leaves it: no iscsiadm can use or replace it", r.Path))
 		case r.Empty:
 			found = append(found, warning("rm "+r.Path, "%s is empty, as a killed iscsiadm leaves it", r.Path))
-		case ofTheArray(r.IQN):
+		case OfTheArray(r.IQN):
 			ours++
 			if r.Startup != "manual" {
 				found = append(found, problem(fmt.Sprintf("iscsiadm -m node -T %s -p %s -o update -n node.startup -v manual", r.IQN, r.Portal),
@@ -195,7 +195,7 @@ func (e *examination) portalsIn(s scene) []iscsi.Portal {
 		}
 	}
 	for _, session := range s.sessions {
-		if ofTheArray(session.IQN) {
+		if OfTheArray(session.IQN) {
 			add(session.Portal)
 		}
 	}

@@ -44,24 +44,33 @@ type kubeletPlaces struct {
 // kubelet reads what a running kubelet was told. Without one the defaults are taken.
 func (h Host) kubelet() kubeletPlaces {
 	var found kubeletPlaces
+	if args, process, runs := h.kubeletProcess(); runs {
+		config := kubeletConfig(filepath.Join(process, "root"), flagOf(args, "config"))
+		found = kubeletPlaces{runs: true, root: flagOf(args, "root-dir"), plugins: cmp.Or(flagOf(args, "volume-plugin-dir"), config)}
+	}
+	found.root = cmp.Or(found.root, kubeletRootDefault)
+	found.plugins = cmp.Or(found.plugins, kubeletPluginsDefault)
+	return found
+}
+
+// KubeletArgs is the command line of the kubelet that runs here; nil without one.
+func (h Host) KubeletArgs() []string {
+	args, _, _ := h.kubeletProcess()
+	return args
+}
+
+func (h Host) kubeletProcess() (args []string, folder string, runs bool) {
 	processes, _ := filepath.Glob(filepath.Join(cmp.Or(h.ProcRoot, "/proc"), "[0-9]*"))
 	for _, process := range processes {
 		name, _ := os.ReadFile(filepath.Join(process, "comm"))
 		if string(bytes.TrimSpace(name)) != "kubelet" {
 			continue
 		}
-		line, err := os.ReadFile(filepath.Join(process, "cmdline"))
-		if err != nil {
-			continue
+		if line, err := os.ReadFile(filepath.Join(process, "cmdline")); err == nil {
+			return strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00"), process, true
 		}
-		args := strings.Split(string(line), "\x00")
-		config := kubeletConfig(filepath.Join(process, "root"), flagOf(args, "config"))
-		found = kubeletPlaces{runs: true, root: flagOf(args, "root-dir"), plugins: cmp.Or(flagOf(args, "volume-plugin-dir"), config)}
-		break
 	}
-	found.root = cmp.Or(found.root, kubeletRootDefault)
-	found.plugins = cmp.Or(found.plugins, kubeletPluginsDefault)
-	return found
+	return nil, "", false
 }
 
 // kubeletConfig is the volumePluginDir of a KubeletConfiguration; "" when it has none or cannot be read.
@@ -142,4 +151,10 @@ func (h Host) module(name string) string {
 		}
 	}
 	return moduleMissing
+}
+
+// ISCSISessions is the number of sessions that the kernel has, with whatever target.
+func (h Host) ISCSISessions() int {
+	sessions, _ := os.ReadDir(filepath.Join(cmp.Or(h.SysRoot, "/sys"), "class/iscsi_session"))
+	return len(sessions)
 }

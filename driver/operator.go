@@ -133,8 +133,8 @@ func (s scene) mountsOf(disks []iscsi.Disk) []mount.Mount {
 
 func numberOf(mounted mount.Mount) string { return fmt.Sprintf("%d:%d", mounted.Major, mounted.Minor) }
 
-// ofTheArray tells whether a target is one of the array's, by its name.
-func ofTheArray(iqn string) bool { return strings.HasPrefix(iqn, targetPrefix) }
+// OfTheArray tells whether a target is one of the array's, by its name.
+func OfTheArray(iqn string) bool { return strings.HasPrefix(iqn, targetPrefix) }
 
 // guarded makes a panic an error: one check or one leftover must not hide the others.
 func (o *Operator) guarded(ctx context.Context, work func() error) (err error) {

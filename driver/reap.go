@@ -252,7 +252,7 @@ func (o *Operator) leftRecords(s scene, records []iscsi.Record, older time.Durat
 	var found []Leftover
 	listed := map[string]int{}
 	for _, r := range records {
-		if !ofTheArray(r.IQN) || journalled[r.IQN] || len(s.sessionsOf(r.IQN)) > 0 {
+		if !OfTheArray(r.IQN) || journalled[r.IQN] || len(s.sessionsOf(r.IQN)) > 0 {
 			continue
 		}
 		left := Leftover{

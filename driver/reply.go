@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -57,13 +56,7 @@ const longestMessage = 4096
 
 // failure bounds the message and hides secrets in it: part of it may come from an array, or from who stands in its place.
 func failure(err error, secrets ...string) Reply {
-	message := err.Error()
-	longestFirst := func(a, b string) int { return len(b) - len(a) } // one secret may be part of another
-	for _, secret := range slices.SortedFunc(slices.Values(secrets), longestFirst) {
-		if secret != "" {
-			message = strings.ReplaceAll(message, secret, "(hidden)")
-		}
-	}
+	message := hidden(err.Error(), secrets...)
 	if len(message) > longestMessage {
 		message = fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(message[:longestMessage], ""), len(message))
 	}

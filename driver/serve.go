@@ -36,6 +36,7 @@ type Verb struct {
 const (
 	argOptions = "OPTIONS"
 	argNode    = "NODE"
+	argVolume  = "VOLUME"
 )
 
 // Verbs lists the calls in the order of a volume's life.
@@ -48,7 +49,7 @@ func Verbs() []Verb {
 		{Name: "mount", Args: []string{"DIR", argOptions}, Help: "bind the volume into a pod's directory", onNode: true, run: runMount},
 		{Name: "unmount", Args: []string{"DIR"}, Help: "take the volume out of a pod's directory", onNode: true, takesAway: true, run: runUnmount},
 		{Name: "unmountdevice", Args: []string{"DIR"}, Help: "unmount DIR, remove the disk and log out", onNode: true, takesAway: true, run: runUnmountDevice},
-		{Name: "detach", Args: []string{"VOLUME", argNode}, Help: "take NODE's access away", run: runDetach},
+		{Name: "detach", Args: []string{argVolume, argNode}, Help: "take NODE's access away", run: runDetach},
 		{Name: "isattached", Args: []string{argOptions, argNode}, Help: "tell whether NODE has access", run: runIsAttached},
 		{Name: "expandvolume", Args: []string{argOptions, "DIR", "BYTES", "OLD_BYTES"}, Help: "grow the volume on the array", run: runExpandVolume},
 		{Name: "expandfs", Args: []string{argOptions, "DISK", "DIR", "BYTES", "OLD_BYTES"}, Help: "grow the volume on the array, the disk and the file system", onNode: true, run: runExpandFS},
@@ -113,13 +114,13 @@ func (d *Driver) call(ctx context.Context, verb Verb, args []string) (reply Repl
 	}
 	reply, err := verb.run(ctx, d, args)
 	if err != nil {
-		reply = failure(err, d.secretsOf(args)...)
+		reply = failure(err, d.SecretsOf(args)...)
 	}
 	return reply
 }
 
-// secretsOf are those that a call knows: the configuration's and those that kubelet adds to a volume's options.
-func (d *Driver) secretsOf(args []string) []string {
+// SecretsOf are those that a call knows: the configuration's and those that kubelet adds to a volume's options.
+func (d *Driver) SecretsOf(args []string) []string {
 	secrets := d.Config.Secrets()
 	for _, arg := range args {
 		if !strings.Contains(arg, keySecret) {

@@ -94,7 +94,7 @@ var errUnknown = errors.New("not in this driver's journal")
 func strangers(s scene, known map[lun]bool) []entry {
 	var entries []entry
 	for _, session := range s.sessions {
-		if !ofTheArray(session.IQN) {
+		if !OfTheArray(session.IQN) {
 			continue
 		}
 		var luns []lun

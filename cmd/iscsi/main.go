@@ -16,10 +16,14 @@ import (
 var version = "dev"
 
 func main() {
-	root := commands()
 	args := os.Args[1:]
-	if isDriverCall(root, args) {
-		serve(args)
+	if len(args) > 0 && driver.IsKubelets(args) {
+		serve(args, false)
+		return
+	}
+	root := commands()
+	if isUnknown(root, args) {
+		serve(args, false)
 		return
 	}
 	root.SetArgs(args)
@@ -40,23 +44,15 @@ const errorStatus exitStatus = 1
 
 func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
-// isDriverCall tells kubelet's calls from a person's. A verb that is neither counts as
-// kubelet's: a newer one may call what this driver does not know, and expects JSON.
-func isDriverCall(root *cobra.Command, args []string) bool {
-	if len(args) == 0 || args[0] == "" || args[0][0] == '-' {
+// isUnknown tells a verb that is nobody's. It counts as kubelet's: a newer one may call what this driver does not know,
+// and expects JSON.
+func isUnknown(root *cobra.Command, args []string) bool {
+	if len(args) == 0 || args[0] == "" || args[0][0] == '-' || args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd {
 		return false
 	}
-	command, _, err := root.Find(args)
-	if err != nil {
-		return true
-	}
-	if command.Annotations[verbAnnotation] == "" {
-		return false
-	}
-	return len(args) != 2 || args[1] != "--help" && args[1] != "-h"
+	_, _, err := root.Find(args)
+	return err != nil
 }
-
-const verbAnnotation = "flexvolume-verb"
 
 func commands() *cobra.Command {
 	root := &cobra.Command{
@@ -64,25 +60,23 @@ func commands() *cobra.Command {
 		Short: "FlexVolume driver datera/iscsi: iSCSI volumes of a Datera-style array for Kubernetes",
 		Long: `FlexVolume driver datera/iscsi: iSCSI volumes of a Datera-style array for Kubernetes.
 
-The verbs of kubelet print one line of JSON and always exit with 0. OPTIONS is the JSON
-that kubelet passes:
+The verbs of kubelet print one line of JSON and always exit with 0. A person gives them the
+manifest of a PersistentVolume (--pv) in place of OPTIONS, the JSON that kubelet passes:
   {"kubernetes.io/pvOrVolumeName":"pv-datera-0","kubernetes.io/fsType":"xfs",
    "kubernetes.io/readwrite":"rw","volumeID":"kube-pv-datera-0","size":"100","replica":"3"}`,
-		SilenceUsage:      true,
-		SilenceErrors:     true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		SilenceUsage:  true,
+		SilenceErrors: true,
 	}
 	root.AddGroup(&cobra.Group{ID: "verbs", Title: "What kubelet calls:"}, &cobra.Group{ID: "people", Title: "For people:"})
 	for _, verb := range driver.Verbs() {
-		root.AddCommand(&cobra.Command{
-			Use: verb.Usage(), Short: verb.Help, GroupID: "verbs", DisableFlagParsing: true,
-			Annotations: map[string]string{verbAnnotation: verb.Name},
-			RunE:        func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		})
+		root.AddCommand(verbCommand(verb))
 	}
-	root.AddCommand(versionCommand(), registerCommand(), installCommand(), uninstallCommand(), deleteCommand(),
-		statusCommand(), doctorCommand(), reapCommand())
+	root.AddCommand(manCommands()...)
+	root.AddCommand(versionCommand(), registerCommand(), installCommand(), uninstallCommand(), deleteCommand(), requestCommand(),
+		statusCommand(), doctorCommand(), reapCommand(), logsCommand(), supportCommand())
 	root.SetHelpCommandGroupID("people")
-	root.InitDefaultHelpCmd() // before isDriverCall looks for it
+	root.SetCompletionCommandGroupID("people")
+	root.InitDefaultHelpCmd() // before isUnknown looks for them
+	root.InitDefaultCompletionCmd()
 	return root
 }

@@ -255,7 +255,7 @@ func TestPeople(t *testing.T) {
 	}{
 		"no arguments":           {nil, 0, []string{"What kubelet calls:", "waitforattach", "For people:", "register"}},
 		"--help":                 {[]string{"--help"}, 0, []string{"provision the volume"}},
-		"attach --help":          {[]string{"attach", "--help"}, 0, []string{"attach OPTIONS NODE", "provision the volume"}},
+		"attach --help":          {[]string{"attach", "--help"}, 0, []string{"attach OPTIONS NODE", "Provision the volume"}},
 		"help attach":            {[]string{"help", "attach"}, 0, []string{"attach OPTIONS NODE"}},
 		"version":                {[]string{"version"}, 0, []string{"iscsi test (go"}},
 		"register":               {[]string{"register", "node-a"}, 1, []string{"iscsi: no credentials for the array"}},

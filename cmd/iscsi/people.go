@@ -58,13 +58,22 @@ func nodeArgument(args []string) (string, error) {
 }
 
 func deleteCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "delete OPTIONS", Short: "delete a volume and its data from the array (needs retainPolicy: never)", GroupID: "people",
+	var source volumeFlags
+	command := &cobra.Command{
+		Use: "delete OPTIONS | --pv FILE", Short: "delete a volume and its data from the array (needs retainPolicy: never)", GroupID: "people",
 		Long: `Takes a volume offline and deletes it with its data. OPTIONS is the JSON that kubelet
 passes. Refused unless the options hold "retainPolicy":"never" and nobody uses the volume.
 No call of kubelet ever deletes a volume: none of them says that its PersistentVolume is gone.`,
-		Args: cobra.ExactArgs(1),
+		Example: "  iscsi delete --pv pv.yaml",
+		Args:    source.orOptions,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(source.Files) > 0 {
+				request, err := source.request(cmd)
+				if err != nil {
+					return err
+				}
+				args = []string{request.Options()}
+			}
 			return withDriver(cmd.Context(), func(ctx context.Context, d *driver.Driver) error {
 				volume, err := driver.ParseVolume(args[0], d.Config.Cluster)
 				if err != nil {
@@ -78,4 +87,6 @@ No call of kubelet ever deletes a volume: none of them says that its PersistentV
 			})
 		},
 	}
+	source.add(command)
+	return command
 }

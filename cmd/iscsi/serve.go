@@ -16,45 +16,85 @@ import (
 	"k8s.io/klog/v2"
 
 	"datera-flexvolume/driver"
+	"datera-flexvolume/driver/metrics"
 )
 
 // serve answers one call of kubelet: one line of JSON on the stdout that kubelet reads,
-// nothing on its stderr, exit status 0.
-func serve(args []string) {
-	reply := takeStdout()
+// nothing on its stderr, exit status 0. A person may want the call explained there.
+func serve(args []string, explain bool) driver.Status {
+	reply, stderr := takeStandard(explain)
 	config, configErr := loadConfig()
+	asked := &driver.Driver{Config: config}
 	if driver.AnswersAtOnce(args) {
-		_, _ = reply.Write((&driver.Driver{Config: config}).Serve(context.Background(), args).Line())
-		return
+		answer := asked.Serve(context.Background(), args)
+		_, _ = reply.Write(answer.Line())
+		return answer.Status
 	}
 	log, closeLog := openLog(config.Log)
-	w := wire(log.With("call", callID(), "verb", args[0]), config, configErr)
+	if explain {
+		log = slog.New(slog.NewMultiHandler(log.Handler(), driver.NewExplanation(stderr, asked.SecretsOf(args)...)))
+	}
+	pv, volume := asked.Subject(args)
+	w := wire(log.With("call", callID(), "verb", args[0], "pv", pv, "volume", volume), config, configErr)
 	ctx, cancel := callContext(context.Background())
 	begin := time.Now()
 	answer := w.driver.Serve(ctx, args)
 	_, _ = reply.Write(answer.Line())
-	w.driver.Log.Info("answered", "status", answer.Status, "message", answer.Message, "device", answer.Device,
-		"seconds", time.Since(begin).Seconds(), "programs", w.programs.Started(), "requests", w.arrays.requests())
+	work := driver.Work{Duration: time.Since(begin), Programs: w.programs.Started(), Requests: w.arrays.requests()}
+	w.driver.LogAnswer(answer, work)
 	cancel()
+	w.count(metrics.Call{Verb: args[0], Success: answer.Status == driver.Success, Work: work})
 	closeLog()
+	return answer.Status
 }
 
-// takeStdout keeps kubelet's pipe for the reply alone, before anything else can write to
+// count adds a call to the metrics, where they are wanted. That it cannot is no reason to fail.
+func (w *wiring) count(call metrics.Call) {
+	config := w.driver.Config
+	if config.Metrics == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), metrics.RecordTime)
+	defer cancel()
+	recorder := metrics.Recorder{
+		Path: config.Metrics, Dir: filepath.Join(config.RunDir, "metrics"), Version: version,
+		Volumes: w.driver.VolumesHere, Sessions: driver.Host{}.ISCSISessions,
+	}
+	if err := recorder.Record(ctx, call); err != nil {
+		w.driver.Log.Warn("the call is not in the metrics", "error", err)
+	}
+}
+
+// serveForPeople answers in the same way, and tells by the exit status, too, how it went.
+func serveForPeople(args []string, explain bool) error {
+	if serve(args, explain) != driver.Success {
+		return errorStatus
+	}
+	return nil
+}
+
+// takeStandard keeps kubelet's pipe for the reply alone, before anything else can write to
 // it. kubelet reads stdout and stderr together, so both lead nowhere from here on, for
 // this process and the programs that it starts.
-func takeStdout() io.Writer {
+func takeStandard(withStderr bool) (reply, stderr io.Writer) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
-		return os.Stdout
+		return os.Stdout, io.Discard
 	}
-	kept, err := unix.FcntlInt(1, unix.F_DUPFD_CLOEXEC, 3)
+	keptOut, err := unix.FcntlInt(1, unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
-		return os.Stdout
+		return os.Stdout, io.Discard
+	}
+	stderr = io.Discard
+	if withStderr {
+		if keptErr, err := unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, 3); err == nil {
+			stderr = os.NewFile(uintptr(keptErr), "stderr")
+		}
 	}
 	for _, standard := range []int{0, 1, 2} {
 		_ = unix.Dup3(int(null.Fd()), standard, 0)
 	}
-	return os.NewFile(uintptr(kept), "reply")
+	return os.NewFile(uintptr(keptOut), "reply"), stderr
 }
 
 // openLog writes JSON lines to the rotated log, and what libraries and the runtime say on
@@ -70,7 +110,7 @@ func openLog(config driver.LogConfig) (*slog.Logger, func()) {
 		_ = unix.Dup3(int(stderr.Fd()), 2, 0)
 		_ = stderr.Close()
 	}
-	file := &lumberjack.Logger{Filename: config.Path, MaxSize: config.MaxSizeMiB, MaxBackups: config.MaxBackups}
+	file := &lumberjack.Logger{Filename: config.Path, MaxSize: config.MaxSizeMiB, MaxBackups: config.MaxBackups, MaxAge: config.MaxAgeDays}
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(config.Level))
 	log := slog.New(slog.NewJSONHandler(file, &slog.HandlerOptions{Level: level}))
