@@ -51,14 +51,19 @@ func (k *kubelet) checkFormats(ctx context.Context) {
 	}
 }
 
-// leftOn lists what a node still has: programs are waited for, since those of a killed call run on.
+// programs are those that a call starts; the ones of a killed call run on.
+const programs = "iscsi iscsiadm mkfs.xfs mount umount xfs_growfs"
+
+// awaitPrograms is a script that waits until they have ended.
+const awaitPrograms = "for i in {1..300}; do pidof " + programs + " >/dev/null || break; sleep 0.1; done\n"
+
+// leftOn lists what a node still has.
 func (k *kubelet) leftOn(ctx context.Context, node string) []string {
 	if k.over() { // what is left then says nothing more
 		return nil
 	}
-	said := k.shell(ctx, k.nodes[node], `
-		for i in {1..100}; do pidof iscsi iscsiadm mkfs.xfs mount umount xfs_growfs >/dev/null || break; sleep 0.1; done
-		pidof iscsi iscsiadm mkfs.xfs mount umount xfs_growfs | sed 's/^/process /'
+	said := k.shell(ctx, k.nodes[node], awaitPrograms+`
+		pidof `+programs+` | sed 's/^/process /'
 		for s in /sys/class/iscsi_session/session*; do [ -e "$s" ] && echo "session $(cat "$s/targetname")"; done
 		lsscsi | sed 's/^/disk /'
 		grep -E ' /var/lib/kubelet/|^/dev/(sd|dm)' /proc/self/mounts | sed 's/^/mount /'

@@ -221,11 +221,13 @@ func (k *kubelet) giveUp(ctx context.Context) {
 	}
 }
 
-// settle lets a call about something else come to a node: whatever it is, it finishes what is unfinished.
+// settle lets a call about something else come to a node: whatever it is, it finishes what is unfinished. It comes when
+// the programs of a killed call are done: what they are busy with is left to a later call.
 func (k *kubelet) settle(ctx context.Context, node string) {
 	if k.over() {
 		return
 	}
+	k.shell(ctx, k.nodes[node], awaitPrograms)
 	o, err := call(ctx, k.nodes[node], trace.Fault{}, nil, "unmount", k.volume.PodPath(otherPod))
 	k.err = err
 	if o.reply.Status != driver.Success {
@@ -282,7 +284,7 @@ func (k *kubelet) reboot(ctx context.Context, node string, loses bool) {
 	k.note("%s reboots, loses its files: %v", node, loses)
 	k.rebooted, k.lost = true, k.lost || loses
 	script := `
-		programs="iscsi iscsiadm mkfs.xfs mount umount xfs_growfs"
+		programs="` + programs + `"
 		for i in {1..50}; do p=$(pidof $programs) || break; kill -9 $p; sleep 0.1; done
 		grep -E ' /var/lib/kubelet/| /dev/sd' /proc/self/mounts | while read -r dev at rest; do xfs_io -x -c shutdown "$at"; umount -l "$at"; done
 		for d in /sys/class/iscsi_session/session*/device/target*/*:*/delete; do [ -e "$d" ] && echo 1 >"$d"; done
