@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	"datera-flexvolume/datera"
 	"datera-flexvolume/testdata/lab"
 )
 
@@ -160,7 +162,7 @@ func (s *story) installed(node, program string) {
 	content, err := os.ReadFile(program)
 	s.check(err == nil, "read %s: %v", program, err)
 	s.same(".datera-config 600 root\niscsi 755 root", s.onNode(node, "cd "+installerDir+" && stat -c '%n %a %U' $(ls -A)"), "the driver's folder on "+node)
-	s.same(digest(content), s.onNode(node, "sha256sum <"+installerDir+"/iscsi | cut -d ' ' -f 1"), "the executable on "+node)
+	s.same(fmt.Sprintf("%x", sha256.Sum256(content)), s.onNode(node, "sha256sum <"+installerDir+"/iscsi | cut -d ' ' -f 1"), "the executable on "+node)
 	s.registered(node, true)
 }
 
@@ -171,7 +173,7 @@ func (s *story) registered(node string, want bool) {
 	}
 	initiator, err := s.array.InitiatorByName(s.ctx, "k8s_kubernetes_"+node)
 	if !want {
-		s.check(isNotFound(err), "the array still has an initiator for %s (%v)", node, err)
+		s.check(datera.IsNotFound(err), "the array still has an initiator for %s (%v)", node, err)
 		return
 	}
 	s.check(err == nil && initiator.ID == s.cluster.Nodes[node].InitiatorName(), "the array has node %s as %v (%v)", node, initiator, err)
