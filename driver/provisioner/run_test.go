@@ -40,7 +40,7 @@ func (w *world) start(change ...func(*Settings)) *replica {
 		Log: slog.New(slog.NewJSONHandler(r.log, nil)),
 		pace: pace{
 			retry: 10 * time.Millisecond, longestRetry: 100 * time.Millisecond, journal: 20 * time.Millisecond,
-			lease: time.Second, renew: 500 * time.Millisecond, poll: 50 * time.Millisecond,
+			lease: 4 * time.Second, renew: 3 * time.Second, poll: 50 * time.Millisecond,
 		},
 	}
 	for _, c := range change {
