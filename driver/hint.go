@@ -55,9 +55,21 @@ func (h hints) recallInitiator(node string) (iqn string, found bool) {
 }
 
 func (h hints) remember(new hint) {
+	h.sweep()
 	new.Expires = time.Now().Add(hintLife)
 	new.Volume.Secret = nil
 	writeHint(h.path(new.Volume.Name), new)
+}
+
+// sweep removes what has expired, so that the folder does not grow: what a killed call was writing, too.
+func (h hints) sweep() {
+	volumes, _ := filepath.Glob(filepath.Join(h.dir, "*.json*"))
+	nodes, _ := filepath.Glob(filepath.Join(h.dir, "nodes", "*.json*"))
+	for _, path := range append(volumes, nodes...) {
+		if info, err := os.Lstat(path); err == nil && time.Since(info.ModTime()) > hintLife {
+			_ = os.Remove(path)
+		}
+	}
 }
 
 func (h hints) recall(name string) (hint, bool) {

@@ -84,7 +84,7 @@ func (o *Operator) leftDirectories(s scene, older time.Duration) []Leftover {
 }
 
 // leftFiles are files of the driver's own that no call will read again. Its locks are none of them: a lock is the
-// kernel's, not the file's, and who waits for one must find the file that others lock.
+// kernel's, not the file's, and who waits for one must find the file that others lock. Nor are hints: attach sweeps them.
 func (o *Operator) leftFiles(older time.Duration) []Leftover {
 	var found []Leftover
 	cutOff := o.journal().cutOff()
@@ -95,16 +95,6 @@ func (o *Operator) leftFiles(older time.Duration) []Leftover {
 				remove: func(context.Context) error {
 					return o.whileFree(cutOff[path], func() error { return removeUnchanged(path, info) })
 				},
-			})
-		}
-	}
-	hints, _ := filepath.Glob(filepath.Join(o.hints().dir, "*.json*"))
-	nodes, _ := filepath.Glob(filepath.Join(o.hints().dir, "nodes", "*.json*"))
-	for _, path := range append(hints, nodes...) {
-		if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > older {
-			found = append(found, Leftover{
-				Kind: kindFile, What: path, Why: "the hint has expired",
-				remove: func(context.Context) error { return removeUnchanged(path, info) },
 			})
 		}
 	}

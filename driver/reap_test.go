@@ -319,14 +319,11 @@ func TestReapOfFiles(t *testing.T) {
 		file(journal+"/.pv-1.json.123456", "{", time.Hour),
 		file(journal+"/pv-2.json", "{", time.Hour), // cannot be read: it counts as lost anyway
 		file(filepath.Join(d.Config.StateDir, "leaving", "pv-3.json"), "", time.Hour),
-		file(run+"/hints/pv-1.json", "{}", time.Hour),
-		file(run+"/hints/.pv-1.json.123456", "", time.Hour),
-		file(run+"/hints/nodes/node-1.json", "{}", time.Hour),
 	}
 	kept := []string{
 		file(journal+"/.pv-4.json.123456", "{", time.Minute),
 		file(journal+"/README", "", time.Hour),
-		file(run+"/hints/pv-5.json", "{}", time.Minute),
+		file(run+"/hints/pv-5.json", "{}", time.Hour),
 		file(run+"/lock/volume-pv-1", "", time.Hour),
 		file(run+"/session/x.session", "", time.Hour),
 	}
@@ -348,8 +345,8 @@ func TestReapOfFiles(t *testing.T) {
 
 func TestReapKeepsAFileThatWasWrittenAnew(t *testing.T) {
 	d := newDesk(t)
-	path := filepath.Join(d.Config.RunDir, "hints", "pv-1.json")
-	d.write(t, path, "{}")
+	path := filepath.Join(d.Config.StateDir, "volumes", ".pv-1.json.123456")
+	d.write(t, path, "{")
 	age(t, path, time.Hour)
 	l := one(t, d.left(t), kindFile)
 	require.NoError(t, writeDurably(path, []byte(`{"Node":"x"}`)))
