@@ -21,8 +21,8 @@ func parseBytes(name, text string) (int64, error) {
 	return bytes, nil
 }
 
-// roundUpGiB is the size in GiB that holds so many bytes; the array counts in GiB.
-func roundUpGiB(bytes int64) int64 { return (bytes + gib - 1) / gib }
+// RoundUpGiB is the size in GiB that holds so many bytes; the array counts in GiB.
+func RoundUpGiB(bytes int64) int64 { return (bytes-1)/gib + 1 }
 
 // expandVolume grows the volume on the array and returns its size in bytes.
 func (d *Driver) expandVolume(ctx context.Context, volume Volume, bytes int64) (int64, error) {
@@ -47,7 +47,7 @@ func (d *Driver) growOnArray(ctx context.Context, array Array, volume Volume, by
 	if err != nil {
 		return 0, fmt.Errorf("volume %s: %w", volume.AppInstance, err)
 	}
-	wanted := roundUpGiB(bytes)
+	wanted := RoundUpGiB(bytes)
 	if onArray.SizeGiB >= wanted {
 		return onArray.SizeGiB * gib, nil
 	}

@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// DriverName is how volumes name this driver.
+// DriverName is how volumes name this driver; it is the type of its Secrets, too.
 const DriverName = "datera/iscsi"
 
 // maxManifestBytes bounds what is read of one file: more than all volumes of a large cluster.

@@ -2,8 +2,6 @@ package driver
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -12,23 +10,6 @@ import (
 
 // What the provisioner needs: it makes volumes when they are claimed, and deletes them
 // when their PersistentVolumes go.
-
-// OptionsOf is the JSON that kubelet would pass for a PersistentVolume. The secret is that
-// of its secretRef, as it is, without base64.
-func OptionsOf(name, fsType string, readOnly bool, options map[string]string, secret map[string][]byte) (string, error) {
-	all := map[string]string{keyName: name, keyFSType: fsType, keyReadWrite: "rw"}
-	if readOnly {
-		all[keyReadWrite] = "ro"
-	}
-	for key, value := range secret {
-		all[keySecret+key] = base64.StdEncoding.EncodeToString(value)
-	}
-	for key, value := range options {
-		all[key] = value
-	}
-	document, err := json.Marshal(all)
-	return string(document), err
-}
 
 // Provision makes the volume of a claim and waits until it can be used. It can be
 // repeated: it goes on where it was cut off, and never takes over what it did not make. It

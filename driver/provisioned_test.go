@@ -15,8 +15,7 @@ func claimed(t *testing.T, n *node, further map[string]string) (string, Volume) 
 	for key, value := range further {
 		options[key] = value
 	}
-	document, err := OptionsOf("pvc-1", "xfs", false, options, nil)
-	require.NoError(t, err)
+	document := OptionsOf("pvc-1", "xfs", false, options, nil)
 	volume, err := ParseVolume(document, n.Config.Cluster)
 	require.NoError(t, err)
 	return document, volume
@@ -113,9 +112,8 @@ func TestSourceOf(t *testing.T) {
 
 // Secrets come as kubelet passes them.
 func TestOptionsOfWithASecret(t *testing.T) {
-	document, err := OptionsOf("pvc-1", "ext4", true, map[string]string{optSize: "1"},
+	document := OptionsOf("pvc-1", "ext4", true, map[string]string{optSize: "1"},
 		map[string][]byte{"username": []byte("admin"), "password": []byte("canary"), "server": []byte("array:7717")})
-	require.NoError(t, err)
 	volume, err := ParseVolume(document, "kubernetes")
 	require.NoError(t, err)
 	require.Equal(t, Volume{

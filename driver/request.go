@@ -51,16 +51,36 @@ func (r Request) check() error {
 func (r Request) Options() string { return r.options(nil) }
 
 func (r Request) options(more map[string]string) string {
-	options := map[string]any{keyFSType: r.source.FSType, keyName: r.Name, keyReadWrite: "rw"}
-	if r.readOnly {
-		options[keyReadWrite] = "ro"
+	options := map[string]string{}
+	for key, value := range r.source.Options {
+		options[key], _ = value.(string) // check has seen that it is one
 	}
-	for key, value := range more {
-		options[key] = value
+	return optionsJSON(r.Name, r.source.FSType, r.readOnly, more, options)
+}
+
+// OptionsOf is the JSON that kubelet passes to mount for a PersistentVolume. The secret is that of its secretRef, as it is,
+// without base64.
+func OptionsOf(name, fsType string, readOnly bool, options map[string]string, secret map[string][]byte) string {
+	return optionsJSON(name, fsType, readOnly, passedSecret(secret), options)
+}
+
+func optionsJSON(name, fsType string, readOnly bool, more, options map[string]string) string {
+	all := map[string]string{keyFSType: fsType, keyName: name, keyReadWrite: "rw"}
+	if readOnly {
+		all[keyReadWrite] = "ro"
 	}
-	maps.Copy(options, r.source.Options)
-	document, _ := json.Marshal(options) // strings always encode; sorted and escaped as Kubernetes does
+	maps.Copy(all, more)
+	maps.Copy(all, options)
+	document, _ := json.Marshal(all) // strings always encode; sorted and escaped as Kubernetes does
 	return string(document)
+}
+
+func passedSecret(data map[string][]byte) map[string]string {
+	options := map[string]string{}
+	for key, value := range data {
+		options[keySecret+key] = base64.StdEncoding.EncodeToString(value)
+	}
+	return options
 }
 
 // MountOptions is the JSON that mount gets for a pod's directory: with the volume's secret, and with what is known of the pod.
@@ -74,9 +94,7 @@ func (r Request) MountOptions(dir string) (string, error) {
 		if r.secret.Type != DriverName {
 			return "", fmt.Errorf("secret %s is of type %s: kubelet takes only those of type %s", reference.Name, quoteShort(r.secret.Type), DriverName)
 		}
-		for key, value := range r.secret.Data {
-			more[keySecret+key] = base64.StdEncoding.EncodeToString(value)
-		}
+		maps.Copy(more, passedSecret(r.secret.Data))
 		for key, value := range r.secret.StringData {
 			more[keySecret+key] = base64.StdEncoding.EncodeToString([]byte(value))
 		}

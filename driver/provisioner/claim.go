@@ -17,9 +17,6 @@ import (
 
 const gib = 1 << 30
 
-// roundUpGiB is the size in GiB that holds so many bytes; the array counts in GiB.
-func roundUpGiB(bytes int64) int64 { return (bytes-1)/gib + 1 }
-
 func gibQuantity(size int64) resource.Quantity {
 	return *resource.NewQuantity(size*gib, resource.BinarySI)
 }
@@ -57,9 +54,9 @@ func (p *Provisioner) design(ctx context.Context, d *driver.Driver, options cont
 func draft(options controller.ProvisionOptions) *v1.PersistentVolume {
 	claim, class := options.PVC, options.StorageClass
 	request := claim.Spec.Resources.Requests[v1.ResourceStorage]
-	sizeGiB := roundUpGiB(request.Value())
+	sizeGiB := driver.RoundUpGiB(request.Value())
 	flex := &v1.FlexPersistentVolumeSource{
-		Driver:    driverName,
+		Driver:    driver.DriverName,
 		FSType:    class.Parameters[paramFSType],
 		SecretRef: secretOf(class),
 		ReadOnly:  onlyReads(claim),
@@ -115,7 +112,7 @@ func checkClaim(claim *v1.PersistentVolumeClaim, classHasSource bool) error {
 		refuse("volumeAttributesClassName %s: it is for CSI drivers; limits and placement are parameters of the StorageClass", *spec.VolumeAttributesClassName)
 	}
 	request, limit := spec.Resources.Requests[v1.ResourceStorage], spec.Resources.Limits[v1.ResourceStorage]
-	if size := gibQuantity(roundUpGiB(request.Value())); !limit.IsZero() && size.Cmp(limit) > 0 {
+	if size := gibQuantity(driver.RoundUpGiB(request.Value())); !limit.IsZero() && size.Cmp(limit) > 0 {
 		refuse("the array counts in GiB: %s becomes %s, which is more than the claim's limit of %s", request.String(), size.String(), limit.String())
 	}
 	if hasSource && classHasSource {

@@ -17,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	kubetesting "k8s.io/client-go/testing"
 	"sigs.k8s.io/yaml"
+
+	"datera-flexvolume/driver"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -77,7 +79,7 @@ func TestSizeIsSaidWhenItIsAnother(t *testing.T) {
 func TestSizes(t *testing.T) {
 	for asked, gib := range map[string]int64{"1": 1, "1Gi": 1, "1073741825": 2, "10Gi": 10, "10G": 10, "8Ei": 8589934592} {
 		quantity := resource.MustParse(asked)
-		require.Equal(t, gib, roundUpGiB(quantity.Value()), asked)
+		require.Equal(t, gib, driver.RoundUpGiB(quantity.Value()), asked)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"datera-flexvolume/driver"
 )
 
 // A provisioner that ends at any of its calls leaves nothing that the next one does not
@@ -32,7 +34,7 @@ func aLargerClone(t *testing.T) (*world, *v1.PersistentVolumeClaim) {
 
 func aSecret(server string) *v1.Secret {
 	return &v1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "storage", Name: "array"}, Type: driverName,
+		ObjectMeta: metav1.ObjectMeta{Namespace: "storage", Name: "array"}, Type: driver.DriverName,
 		Data: map[string][]byte{"username": []byte("admin"), "password": []byte("password"), "server": []byte(server)},
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/kubernetes/scheme"
+
+	"datera-flexvolume/driver"
 )
 
 // examples are the objects of each file in deploy/examples. A field that Kubernetes does not know is an error.
@@ -80,7 +82,7 @@ func TestExampleVolumes(t *testing.T) {
 			w := newWorld(t)
 			volume, err := w.provisioner().volumeOf(t.Context(), w.driver(), pv)
 			require.NoError(t, err)
-			require.Equal(t, driverName, pv.Spec.FlexVolume.Driver)
+			require.Equal(t, driver.DriverName, pv.Spec.FlexVolume.Driver)
 			require.Equal(t, pv.Spec.Capacity.Storage().Value(), volume.SizeGiB*gib)
 			require.Equal(t, "kube-"+pv.Name, volume.AppInstance)
 			require.Equal(t, v1.PersistentVolumeReclaimRetain, pv.Spec.PersistentVolumeReclaimPolicy)

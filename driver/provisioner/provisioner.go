@@ -24,8 +24,6 @@ import (
 const (
 	// Name is what a StorageClass says as its provisioner.
 	Name = "datera.io/provisioner-datera"
-	// driverName is the FlexVolume driver of the PersistentVolumes, and the type of its Secrets.
-	driverName = "datera/iscsi"
 	// annotationProvisionedBy marks a PersistentVolume with the name of its provisioner.
 	annotationProvisionedBy = "pv.kubernetes.io/provisioned-by"
 	// annotationSnapshot, on a claim with another claim as its source, names the snapshot
@@ -134,7 +132,7 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error
 // isOurs reports whether a PersistentVolume says that it was made by this provisioner. What
 // proves it is on the array.
 func isOurs(pv *v1.PersistentVolume) bool {
-	return pv.Annotations[annotationProvisionedBy] == Name && pv.Spec.FlexVolume != nil && pv.Spec.FlexVolume.Driver == driverName
+	return pv.Annotations[annotationProvisionedBy] == Name && pv.Spec.FlexVolume != nil && pv.Spec.FlexVolume.Driver == driver.DriverName
 }
 
 // SupportsBlock lets claims for raw block volumes through to Provision, which says better

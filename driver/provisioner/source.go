@@ -100,8 +100,8 @@ func (p *Provisioner) volumeOfClaim(ctx context.Context, namespace, name string)
 	if err != nil {
 		return nil, err
 	}
-	if pv.Spec.FlexVolume == nil || pv.Spec.FlexVolume.Driver != driverName {
-		return nil, fmt.Errorf("its PersistentVolume %s is not of driver %s", pv.Name, driverName)
+	if pv.Spec.FlexVolume == nil || pv.Spec.FlexVolume.Driver != driver.DriverName {
+		return nil, fmt.Errorf("its PersistentVolume %s is not of driver %s", pv.Name, driver.DriverName)
 	}
 	return pv, nil
 }

@@ -6,6 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"datera-flexvolume/driver"
 )
 
 const source = "source"
@@ -57,7 +59,7 @@ func TestClonesThatCannotBe(t *testing.T) {
 	pv := func(change func(*v1.PersistentVolumeSpec)) *v1.PersistentVolume {
 		pv := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv"}}
 		pv.Spec.ClaimRef = &v1.ObjectReference{Namespace: theNamespace, Name: source}
-		pv.Spec.FlexVolume = &v1.FlexPersistentVolumeSource{Driver: driverName, Options: map[string]string{"size": "10"}}
+		pv.Spec.FlexVolume = &v1.FlexPersistentVolumeSource{Driver: driver.DriverName, Options: map[string]string{"size": "10"}}
 		change(&pv.Spec)
 		return pv
 	}

@@ -18,11 +18,7 @@ func (p *Provisioner) volumeOf(ctx context.Context, d *driver.Driver, pv *v1.Per
 	if err != nil {
 		return driver.Volume{}, err
 	}
-	options, err := driver.OptionsOf(pv.Name, flex.FSType, flex.ReadOnly, flex.Options, secret)
-	if err != nil {
-		return driver.Volume{}, err
-	}
-	return driver.ParseVolume(options, d.Config.Cluster)
+	return driver.ParseVolume(driver.OptionsOf(pv.Name, flex.FSType, flex.ReadOnly, flex.Options, secret), d.Config.Cluster)
 }
 
 // secretRefOf fills in the namespace as kubelet does: where none is said, it is the pod's.
@@ -44,8 +40,8 @@ func (p *Provisioner) secret(ctx context.Context, ref *v1.SecretReference) (map[
 		return nil, fmt.Errorf("the provisioner may not read Secret %s/%s: allow it with a Role and a RoleBinding in namespace %s: %w", ref.Namespace, ref.Name, ref.Namespace, err)
 	case err != nil:
 		return nil, fmt.Errorf("read Secret %s/%s: %w", ref.Namespace, ref.Name, err)
-	case secret.Type != driverName:
-		return nil, fmt.Errorf("the Secret %s/%s has type %q: kubelet hands the driver Secrets of type %s only", ref.Namespace, ref.Name, secret.Type, driverName)
+	case secret.Type != driver.DriverName:
+		return nil, fmt.Errorf("the Secret %s/%s has type %q: kubelet hands the driver Secrets of type %s only", ref.Namespace, ref.Name, secret.Type, driver.DriverName)
 	}
 	return secret.Data, nil
 }

@@ -145,14 +145,7 @@ func reversed(files []string) []string {
 	return files
 }
 
-func readLog(path string) ([]byte, error) {
-	file, err := calllog.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	return io.ReadAll(io.LimitReader(file, maxFileBytes))
-}
+func readLog(path string) ([]byte, error) { return readAll(calllog.Open(path)) }
 
 func (c Collector) sessions(_ context.Context, w io.Writer) error {
 	sessions, err := c.Operator.Node.Sessions()

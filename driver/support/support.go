@@ -150,9 +150,10 @@ func (c Collector) secretTexts() []string {
 	return texts
 }
 
-// readFile reads a file, or as much of it as a package may hold.
-func readFile(path string) ([]byte, error) {
-	file, err := os.Open(path)
+func readFile(path string) ([]byte, error) { return readAll(os.Open(path)) }
+
+// readAll reads a file that was opened, or as much of it as a package may hold.
+func readAll(file io.ReadCloser, err error) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
