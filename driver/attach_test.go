@@ -355,6 +355,19 @@ func TestDelete(t *testing.T) {
 	require.NoError(t, n.Delete(t.Context(), never), "deleting what is gone is done")
 }
 
+// A grant without a session counts, too, whoever gave it: its node may log in at any moment.
+func TestDeleteLeavesAVolumeThatAnotherClusterHas(t *testing.T) {
+	server := array(t)
+	n := newNode(t, server, "node-a").registered(t)
+	other := newNode(t, server, "node-b", func(c *Config) { c.Cluster = "other" }).registered(t)
+	never, err := ParseVolume(optionsWith(map[string]string{optRetainPolicy: "never"}), "kubernetes")
+	require.NoError(t, err)
+	other.ask(t, "attach", optionsWith(nil), "node-b")
+	require.ErrorContains(t, n.Delete(t.Context(), never), "is in use by "+other.iqn)
+	other.ask(t, "detach", "pv-datera-0", "node-b")
+	require.NoError(t, n.Delete(t.Context(), never))
+}
+
 // allowForeign lets an initiator in that the driver knows nothing of.
 func allowForeign(t *testing.T, n *node, server *dateratest.Server, iqn string) {
 	t.Helper()

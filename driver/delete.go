@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"datera-flexvolume/datera"
@@ -52,7 +53,7 @@ func (d *Driver) deleteIf(ctx context.Context, volume Volume, check func(*datera
 			return fmt.Errorf("delete volume %s on %s: %w", volume.AppInstance, array.Server(), err)
 		}
 	}
-	for _, group := range d.groupNames(volume.Name) {
+	for _, group := range d.ownGroups(volume) {
 		if err := array.DeleteInitiatorGroup(ctx, group); err != nil {
 			return fmt.Errorf("delete initiator group %s on %s: %w", group, array.Server(), err)
 		}
@@ -60,20 +61,38 @@ func (d *Driver) deleteIf(ctx context.Context, volume Volume, check func(*datera
 	return nil
 }
 
-// refuseInUse says who holds the volume; ai is nil when it is not there.
-func (d *Driver) refuseInUse(ctx context.Context, array Array, volume Volume, ai *datera.AppInstance) error {
-	state, _, err := d.lookForGrant(ctx, array, volume.Name)
-	if err != nil {
-		return err
+// ownGroups are the groups that the volume has, or has had: in attach mode none they go
+// by its name on the array.
+func (d *Driver) ownGroups(volume Volume) []string {
+	names := d.groupNames(volume.Name)
+	if volume.AppInstance != volume.Name {
+		names = append(names, d.groupNames(volume.AppInstance)...)
 	}
-	holders := state.all()
+	return names
+}
+
+// refuseInUse says who holds the volume, by whatever PersistentVolume or cluster; ai is nil
+// when it is not there.
+func (d *Driver) refuseInUse(ctx context.Context, array Array, volume Volume, ai *datera.AppInstance) error {
+	names, holders := d.ownGroups(volume), []string(nil)
 	if ai != nil {
 		if instance, err := ai.StorageInstance(); err == nil {
-			holders = append(holders, instance.ActiveInitiators...)
+			names = append(names, otherGroups(instance, names)...)
+			holders = instance.ActiveInitiators
+		}
+	}
+	groups, err := array.InitiatorGroups(ctx, names...)
+	if err != nil {
+		return fmt.Errorf("ask %s who holds volume %s: %w", array.Server(), volume.AppInstance, err)
+	}
+	for _, name := range names {
+		if group := groups[name]; group != nil {
+			holders = append(holders, group.Members...)
 		}
 	}
 	if len(holders) > 0 {
-		return fmt.Errorf("volume %s is in use by %s: delete the pods that use it first", volume.AppInstance, strings.Join(holders, ", "))
+		slices.Sort(holders)
+		return fmt.Errorf("volume %s is in use by %s: delete the pods that use it first", volume.AppInstance, strings.Join(slices.Compact(holders), ", "))
 	}
 	return nil
 }

@@ -111,7 +111,7 @@ func (g grant) give(ctx context.Context, instance *datera.StorageInstance) error
 		return fmt.Errorf("volume %s lets every initiator in (access_control_mode %s), so nothing keeps two nodes apart: set it to %s on the array",
 			g.volume.AppInstance, allowAll, denyAll)
 	}
-	referred, others := refersTo(instance, g.group()), g.otherGroups(instance)
+	referred, others := refersTo(instance, g.group()), otherGroups(instance, []string{g.group()})
 	state, err := g.look(ctx, referred, others, instance.ActiveInitiators)
 	if err != nil {
 		return err
@@ -156,13 +156,13 @@ func refersTo(instance *datera.StorageInstance, group string) bool {
 
 const groupPath = "/initiator_groups/"
 
-// otherGroups are the groups of other PersistentVolumes and clusters in the volume's ACL
+// otherGroups are the groups of other PersistentVolumes and clusters in a volume's ACL
 // policy. What other software put there is not the driver's to judge, until it logs in.
-func (g grant) otherGroups(instance *datera.StorageInstance) []string {
+func otherGroups(instance *datera.StorageInstance, own []string) []string {
 	var others []string
 	for _, reference := range instance.ACL.InitiatorGroups {
 		name := strings.TrimPrefix(reference.Path, groupPath)
-		if name != g.group() && strings.HasPrefix(name, groupPrefix) {
+		if strings.HasPrefix(name, groupPrefix) && !slices.Contains(own, name) {
 			others = append(others, name)
 		}
 	}
@@ -309,7 +309,7 @@ func (g grant) lookAgain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	others := g.otherGroups(instance)
+	others := otherGroups(instance, []string{g.group()})
 	if len(others) == 0 {
 		return nil
 	}

@@ -70,14 +70,14 @@ func (d *Driver) IsProvisioned(ctx context.Context, volume Volume) (bool, error)
 	return d.madeFor(ai, volume) == nil, nil
 }
 
-// WasAttached reports whether any node ever had the volume under its PersistentVolume's
-// name: the first attach leaves the initiator group, and only deleting removes it.
+// WasAttached reports whether any node ever had the volume: the first attach leaves the
+// initiator group, and only deleting removes it.
 func (d *Driver) WasAttached(ctx context.Context, volume Volume) (bool, error) {
 	array, err := d.arrayFor(volume)
 	if err != nil {
 		return false, err
 	}
-	groups, err := array.InitiatorGroups(ctx, d.groupNames(volume.Name)...)
+	groups, err := array.InitiatorGroups(ctx, d.ownGroups(volume)...)
 	if err != nil {
 		return false, fmt.Errorf("ask %s whether a node has had volume %s: %w", array.Server(), volume.AppInstance, err)
 	}

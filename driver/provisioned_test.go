@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -43,6 +44,25 @@ func TestProvisionedVolumeIsAttached(t *testing.T) {
 	used, err = n.WasAttached(t.Context(), volume)
 	require.NoError(t, err)
 	require.False(t, used)
+}
+
+// In attach mode none the nodes' grants go by the volume's name on the array.
+func TestReclaimInModeNone(t *testing.T) {
+	server := array(t)
+	n := newNode(t, server, "node-a", attachMode(AttachNone))
+	options, volume := claimed(t, n, nil)
+	_, err := n.Provision(t.Context(), volume)
+	require.NoError(t, err)
+	path := strings.Replace(podPath, "pv-datera-0", "pvc-1", 1)
+	n.ask(t, "mount", path, options)
+	require.ErrorContains(t, n.Reclaim(t.Context(), volume), "is in use by "+n.iqn)
+	n.ask(t, "unmount", path)
+	used, err := n.WasAttached(t.Context(), volume)
+	require.NoError(t, err)
+	require.True(t, used, "unmount left no trace of the attachment")
+	require.NoError(t, n.Reclaim(t.Context(), volume))
+	_, left := server.InitiatorGroup("/root", entityNameFor("kubernetes", volume.AppInstance))
+	require.False(t, left, "the volume's initiator group is still on the array")
 }
 
 // What the provisioner made and somebody deleted is not made again, blank, behind the
