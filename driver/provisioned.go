@@ -70,6 +70,16 @@ func (d *Driver) IsProvisioned(ctx context.Context, volume Volume) (bool, error)
 	return d.madeFor(ai, volume) == nil, nil
 }
 
+// PlaceOf is where the configuration, or the volume's secret, looks for a volume: array
+// and tenant.
+func (d *Driver) PlaceOf(volume Volume) (string, error) {
+	at, err := d.Config.connectionFor(volume)
+	if err != nil {
+		return "", err
+	}
+	return at.Credentials.Server.String() + d.tenantOf(volume), nil
+}
+
 // WasAttached reports whether any node ever had the volume: the first attach leaves the
 // initiator group, and only deleting removes it.
 func (d *Driver) WasAttached(ctx context.Context, volume Volume) (bool, error) {

@@ -38,6 +38,9 @@ func (p *Provisioner) design(ctx context.Context, d *driver.Driver, options cont
 		// The nodes must look for it on the array that it is made on, and not on their own.
 		pv.Spec.FlexVolume.Options[optServer] = volume.Secret.Server.String()
 	}
+	if pv.Annotations[annotationMadeOn], err = d.PlaceOf(volume); err != nil {
+		return nil, err
+	}
 	if sourceOf(claim) == nil {
 		return pv, nil
 	}

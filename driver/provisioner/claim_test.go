@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"os"
@@ -45,6 +46,7 @@ func TestPersistentVolume(t *testing.T) {
 			require.NoError(t, err)
 			got, err := yaml.Marshal(pv)
 			require.NoError(t, err)
+			got = bytes.ReplaceAll(got, []byte(w.config.ManagementIP), []byte("tlx170.tlx.daterainc.com:7717"))
 			golden := filepath.Join("testdata", "pv-"+name+".yaml")
 			if *update {
 				require.NoError(t, os.WriteFile(golden, got, 0o644))

@@ -49,6 +49,19 @@ func TestDeleteOnlyWhatWasMade(t *testing.T) {
 	}
 }
 
+// A volume that is not found where the configuration leads by now is not gone.
+func TestDeleteAfterTheConfigurationChanged(t *testing.T) {
+	w := newWorld(t, aClass(nil))
+	pv := w.made(aClaim(theClaim, "10Gi"))
+	_, err := w.array.Do(root, "POST", "/tenants", map[string]any{"name": "dev"})
+	require.NoError(t, err)
+	w.config.Tenant = "/root/dev"
+	require.ErrorContains(t, w.provisioner().Delete(t.Context(), pv), "was made on "+w.config.ManagementIP+"/root; the configuration leads to "+w.config.ManagementIP+"/root/dev now")
+	w.config.Tenant = root
+	require.NoError(t, w.provisioner().Delete(t.Context(), pv))
+	require.Empty(t, w.array.AppInstances(root))
+}
+
 // A volume that was in use is deleted once it is free, and a second time is no error.
 func TestDeleteWhenFree(t *testing.T) {
 	w := newWorld(t, aClass(nil))

@@ -52,8 +52,17 @@ func (p *Provisioner) begin(ctx context.Context, d *driver.Driver, pv *v1.Persis
 	if err != nil {
 		return nil, fmt.Errorf("look for what an earlier attempt made, noted in ConfigMap %s/%s: %w; delete the ConfigMap if the volume is not on the array", p.Namespace, pv.Name, err)
 	}
-	if made, err := d.IsProvisioned(ctx, volume); made || err != nil {
-		return earlier, err
+	made, err := isThere(ctx, d, earlier, volume)
+	if err != nil {
+		return nil, err
+	}
+	if made {
+		// What becomes of the data is as the class says now.
+		earlier.Spec.PersistentVolumeReclaimPolicy = pv.Spec.PersistentVolumeReclaimPolicy
+		pv = earlier
+		if entry, err = p.entryOf(pv); err != nil {
+			return nil, err
+		}
 	}
 	entry.ResourceVersion = there.ResourceVersion
 	_, err = journal.Update(ctx, entry, metav1.UpdateOptions{})
@@ -88,7 +97,7 @@ func readEntry(entry *v1.ConfigMap) (*v1.PersistentVolume, error) {
 }
 
 // FinishInterrupted looks through the journal. Entries whose PersistentVolume is saved are
-// removed; those whose claim is gone are finished. The others are the controller's work.
+// removed; those whose claim is gone, or has another volume, are finished. The others are the controller's work.
 func (p *Provisioner) FinishInterrupted(ctx context.Context) error {
 	entries, err := p.Client.CoreV1().ConfigMaps(p.Namespace).List(ctx, metav1.ListOptions{LabelSelector: journalLabel + "=true"})
 	if err != nil {
@@ -131,7 +140,7 @@ func (p *Provisioner) settle(ctx context.Context, pv *v1.PersistentVolume) (bool
 	ref := pv.Spec.ClaimRef
 	claim, err := p.Client.CoreV1().PersistentVolumeClaims(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
 	switch {
-	case err == nil && claim.UID == ref.UID:
+	case err == nil && claim.UID == ref.UID && (claim.Spec.VolumeName == "" || claim.Spec.VolumeName == pv.Name):
 		return false, nil // the controller is at it
 	case err != nil && !apierrors.IsNotFound(err):
 		return false, err
@@ -157,7 +166,7 @@ func (p *Provisioner) isOrphan(ctx context.Context, pv *v1.PersistentVolume) (bo
 	if err != nil {
 		return false, err
 	}
-	made, err := d.IsProvisioned(ctx, volume)
+	made, err := isThere(ctx, d, pv, volume)
 	if err != nil || !made {
 		return false, err
 	}

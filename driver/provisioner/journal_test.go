@@ -35,6 +35,54 @@ func TestClassIsReplacedBetweenAttempts(t *testing.T) {
 	require.Empty(t, w.array.AppInstances("/root/dev"))
 }
 
+// Whoever makes a class anew because its data shall be kept, means what it had begun, too.
+func TestReclaimPolicyIsTheOneOfNow(t *testing.T) {
+	for name, mend := range map[string]func(*world, *v1.PersistentVolumeClaim){
+		"claim stays": func(*world, *v1.PersistentVolumeClaim) {},
+		"claim goes before the PersistentVolume is saved": func(w *world, claim *v1.PersistentVolumeClaim) {
+			_, _, err := w.provisioner().Provision(w.t.Context(), w.options(*claim))
+			require.NoError(w.t, err)
+			w.deleteClaim(theClaim)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, claim := interrupted(t, aClass(nil))
+			w.replaceClass(aClass(nil, retain))
+			mend(w, claim)
+			require.NoError(t, w.run(&process{}))
+			require.Equal(t, v1.PersistentVolumeReclaimRetain, w.pv(nameOf(*claim)).Spec.PersistentVolumeReclaimPolicy)
+		})
+	}
+}
+
+// A claim that got another volume has no use for the one that was begun.
+func TestClaimIsBoundToAnotherVolume(t *testing.T) {
+	w, claim := interrupted(t, aClass(nil))
+	bound := w.claim(theClaim)
+	bound.Spec.VolumeName = "made-by-hand"
+	_, err := w.kube.CoreV1().PersistentVolumeClaims(theNamespace).Update(t.Context(), bound, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	require.NoError(t, w.provisioner().FinishInterrupted(t.Context()))
+	require.NotNil(t, w.pv(nameOf(*claim)), "the volume has no PersistentVolume")
+	require.Empty(t, w.journal())
+}
+
+// The journal does not forget a volume because it looks in the wrong place.
+func TestConfigurationChangesBetweenAttempts(t *testing.T) {
+	w, claim := interrupted(t, aClass(nil))
+	_, err := w.array.Do(root, "POST", "/tenants", map[string]any{"name": "dev"})
+	require.NoError(t, err)
+	w.config.Tenant = "/root/dev"
+	_, _, err = w.provisioner().Provision(t.Context(), w.options(*claim))
+	require.ErrorContains(t, err, "was made on")
+	w.deleteClaim(theClaim)
+	require.ErrorContains(t, w.provisioner().FinishInterrupted(t.Context()), "was made on")
+	require.Len(t, w.journal(), 1)
+	w.config.Tenant = root
+	require.NoError(t, w.run(&process{}))
+	w.isClean(0)
+}
+
 // What could not be made with one class is made with the next.
 func TestClassIsMended(t *testing.T) {
 	w, claim := newWorld(t, aClass(map[string]string{"template": "gold"})), aClaim(theClaim, "10Gi")

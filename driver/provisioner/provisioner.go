@@ -26,6 +26,8 @@ const (
 	Name = "datera.io/provisioner-datera"
 	// annotationProvisionedBy marks a PersistentVolume with the name of its provisioner.
 	annotationProvisionedBy = "pv.kubernetes.io/provisioned-by"
+	// annotationMadeOn marks a PersistentVolume with array and tenant that its volume was made on.
+	annotationMadeOn = "datera.io/made-on"
 	// annotationSnapshot, on a claim with another claim as its source, names the snapshot
 	// of the source to clone, by its time stamp on the array.
 	annotationSnapshot = "datera.io/snapshot"
@@ -119,6 +121,9 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error
 	defer release()
 	d := p.Driver()
 	volume, err := p.volumeOf(ctx, d, pv)
+	if err == nil {
+		_, err = isThere(ctx, d, pv, volume)
+	}
 	if err == nil {
 		err = d.Reclaim(ctx, volume)
 	}

@@ -21,6 +21,23 @@ func (p *Provisioner) volumeOf(ctx context.Context, d *driver.Driver, pv *v1.Per
 	return driver.ParseVolume(driver.OptionsOf(pv.Name, flex.FSType, flex.ReadOnly, flex.Options, secret), d.Config.Cluster)
 }
 
+// isThere reports whether the volume of a PersistentVolume is on the array. Not to find it
+// proves nothing where the configuration leads elsewhere by now.
+func isThere(ctx context.Context, d *driver.Driver, pv *v1.PersistentVolume, volume driver.Volume) (bool, error) {
+	there, err := d.IsProvisioned(ctx, volume)
+	if there || err != nil {
+		return there, err
+	}
+	made := pv.Annotations[annotationMadeOn]
+	place, err := d.PlaceOf(volume)
+	if err != nil || made == "" || made == place {
+		return false, err
+	}
+	return false, fmt.Errorf("volume %s was made on %s; the configuration leads to %s now, where it is not: nothing is deleted or forgotten; "+
+		"let the configuration lead back, or, if the volume is gone, remove the annotation %s of PersistentVolume %s",
+		volume.AppInstance, made, place, annotationMadeOn, pv.Name)
+}
+
 // secretRefOf fills in the namespace as kubelet does: where none is said, it is the pod's.
 func secretRefOf(pv *v1.PersistentVolume) *v1.SecretReference {
 	ref := pv.Spec.FlexVolume.SecretRef
