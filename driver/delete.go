@@ -45,15 +45,22 @@ func (d *Driver) deleteIf(ctx context.Context, volume Volume, check func(*datera
 	if err != nil && !errors.Is(err, datera.ErrNotFound) {
 		return fmt.Errorf("delete volume %s on %s: %w", volume.AppInstance, array.Server(), err)
 	}
-	if err := d.refuseInUse(ctx, array, volume, ai); err != nil {
+	groups, stale, err := d.refuseInUse(ctx, array, volume, ai)
+	if err != nil {
 		return err
+	}
+	if stale {
+		// Whoever is about to log in comes too late from here on; whoever has just done so makes the array refuse.
+		if _, err := array.SetAdminState(ctx, ai.ID, datera.AdminOffline, false); err != nil {
+			return fmt.Errorf("take volume %s offline on %s, unless a node uses it: %w", volume.AppInstance, array.Server(), err)
+		}
 	}
 	if ai != nil {
 		if err := array.DeleteAppInstance(ctx, ai.ID); err != nil {
 			return fmt.Errorf("delete volume %s on %s: %w", volume.AppInstance, array.Server(), err)
 		}
 	}
-	for _, group := range d.ownGroups(volume) {
+	for _, group := range groups {
 		if err := array.DeleteInitiatorGroup(ctx, group); err != nil {
 			return fmt.Errorf("delete initiator group %s on %s: %w", group, array.Server(), err)
 		}
@@ -61,38 +68,50 @@ func (d *Driver) deleteIf(ctx context.Context, volume Volume, check func(*datera
 	return nil
 }
 
-// ownGroups are the groups that the volume has, or has had: in attach mode none they go
-// by its name on the array.
-func (d *Driver) ownGroups(volume Volume) []string {
-	names := d.groupNames(volume.Name)
-	if volume.AppInstance != volume.Name {
-		names = append(names, d.groupNames(volume.AppInstance)...)
+// directGroups are the groups that attach mode none has for a volume, by its name on the
+// array. nil where that may be the name of another PersistentVolume: where the volume is
+// neither the provisioner's nor lets that group in.
+func (d *Driver) directGroups(volume Volume, instance *datera.StorageInstance) []string {
+	if volume.AppInstance == volume.Name || !volume.Provisioned && (instance == nil || !refersTo(instance, d.groupName(volume.AppInstance))) {
+		return nil
 	}
-	return names
+	return d.groupNames(volume.AppInstance)
 }
 
 // refuseInUse says who holds the volume, by whatever PersistentVolume or cluster; ai is nil
-// when it is not there.
-func (d *Driver) refuseInUse(ctx context.Context, array Array, volume Volume, ai *datera.AppInstance) error {
-	names, holders := d.ownGroups(volume), []string(nil)
+// when it is not there. Otherwise it returns the groups that go with the volume, and whether
+// there are stale grants: in attach mode none a node that is dead, or has no credentials of
+// its own, keeps its grant, which without a session keeps nobody out.
+func (d *Driver) refuseInUse(ctx context.Context, array Array, volume Volume, ai *datera.AppInstance) (own []string, stale bool, err error) {
+	var instance *datera.StorageInstance
+	var holders []string
 	if ai != nil {
-		if instance, err := ai.StorageInstance(); err == nil {
-			names = append(names, otherGroups(instance, names)...)
-			holders = instance.ActiveInitiators
+		if instance, err = ai.StorageInstance(); err == nil {
+			holders = slices.Clone(instance.ActiveInitiators)
 		}
+	}
+	direct := d.directGroups(volume, instance)
+	own = append(d.groupNames(volume.Name), direct...)
+	names := own
+	if instance != nil {
+		names = append(slices.Clone(own), otherGroups(instance, own)...)
 	}
 	groups, err := array.InitiatorGroups(ctx, names...)
 	if err != nil {
-		return fmt.Errorf("ask %s who holds volume %s: %w", array.Server(), volume.AppInstance, err)
+		return nil, false, fmt.Errorf("ask %s who holds volume %s: %w", array.Server(), volume.AppInstance, err)
 	}
 	for _, name := range names {
-		if group := groups[name]; group != nil {
+		switch group := groups[name]; {
+		case group == nil:
+		case slices.Contains(direct, name):
+			stale = stale || len(group.Members) > 0
+		default:
 			holders = append(holders, group.Members...)
 		}
 	}
 	if len(holders) > 0 {
 		slices.Sort(holders)
-		return fmt.Errorf("volume %s is in use by %s: delete the pods that use it first", volume.AppInstance, strings.Join(slices.Compact(holders), ", "))
+		return nil, false, fmt.Errorf("volume %s is in use by %s: delete the pods that use it first", volume.AppInstance, strings.Join(slices.Compact(holders), ", "))
 	}
-	return nil
+	return own, stale && ai != nil, nil
 }

@@ -87,7 +87,7 @@ func (d *Driver) WasAttached(ctx context.Context, volume Volume) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	groups, err := array.InitiatorGroups(ctx, d.ownGroups(volume)...)
+	groups, err := array.InitiatorGroups(ctx, append(d.groupNames(volume.Name), d.directGroups(volume, nil)...)...)
 	if err != nil {
 		return false, fmt.Errorf("ask %s whether a node has had volume %s: %w", array.Server(), volume.AppInstance, err)
 	}

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -55,14 +56,35 @@ func TestReclaimInModeNone(t *testing.T) {
 	require.NoError(t, err)
 	path := strings.Replace(podPath, "pv-datera-0", "pvc-1", 1)
 	n.ask(t, "mount", path, options)
+	setActiveInitiators(t, server, volume.AppInstance, n.iqn)
 	require.ErrorContains(t, n.Reclaim(t.Context(), volume), "is in use by "+n.iqn)
-	n.ask(t, "unmount", path)
 	used, err := n.WasAttached(t.Context(), volume)
 	require.NoError(t, err)
-	require.True(t, used, "unmount left no trace of the attachment")
+	require.True(t, used)
+	// The node dies: nobody gives its grant back.
+	setActiveInitiators(t, server, volume.AppInstance)
+	open := n.OpenArray
+	n.OpenArray = func(scheme string, credentials Credentials, tenant string) (Array, error) {
+		real, err := open(scheme, credentials, tenant)
+		return loginBeforeOffline{real, func() { setActiveInitiators(t, server, volume.AppInstance, n.iqn) }}, err
+	}
+	require.ErrorContains(t, n.Reclaim(t.Context(), volume), "unless a node uses it", "a node that logged in at the last moment lost its data")
+	n.OpenArray = open
+	setActiveInitiators(t, server, volume.AppInstance)
 	require.NoError(t, n.Reclaim(t.Context(), volume))
 	_, left := server.InitiatorGroup("/root", entityNameFor("kubernetes", volume.AppInstance))
 	require.False(t, left, "the volume's initiator group is still on the array")
+}
+
+// loginBeforeOffline lets somebody log in between the look for sessions and the end of the volume.
+type loginBeforeOffline struct {
+	Array
+	comes func()
+}
+
+func (l loginBeforeOffline) SetAdminState(ctx context.Context, id, state string, force bool) (*datera.AppInstance, error) {
+	l.comes()
+	return l.Array.SetAdminState(ctx, id, state, force)
 }
 
 // What the provisioner made and somebody deleted is not made again, blank, behind the
