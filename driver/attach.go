@@ -46,15 +46,20 @@ func (d *Driver) attachLocked(ctx context.Context, array Array, volume Volume, n
 	if err != nil {
 		return "", err
 	}
+	d.hints().forget(volume.Name)
 	grant := grant{driver: d, array: array, volume: volume, node: node, iqn: iqn}
-	if err := grant.give(ctx, instance); err != nil {
-		return "", err
+	fresh, err := grant.give(ctx, instance)
+	if err == nil {
+		err = d.ensureAuth(ctx, array, instance, volume)
 	}
-	if err := d.ensureAuth(ctx, array, instance); err != nil {
+	if err != nil {
+		if fresh {
+			err = errors.Join(err, grant.undo(ctx))
+		}
 		return "", err
 	}
 	device := attachment.String()
-	d.hints().remember(hint{Volume: volume, Node: node, IQN: iqn, Device: device})
+	d.hints().remember(hint{Server: array.Server(), Volume: volume, Node: node, IQN: iqn, Device: device})
 	return device, nil
 }
 
@@ -62,7 +67,7 @@ func (d *Driver) attachLocked(ctx context.Context, array Array, volume Volume, n
 // after one look at the array: is the grant still there?
 func (d *Driver) attachedBefore(ctx context.Context, array Array, volume Volume, node string) (string, bool) {
 	hint, found := d.hints().recall(volume.Name)
-	if !found || hint.Node != node || !hint.sameOptions(volume) {
+	if !found || hint.Server != array.Server() || hint.Node != node || !hint.sameOptions(volume) {
 		return "", false
 	}
 	groups, err := array.InitiatorGroups(ctx, d.groupNames(volume.Name)...)
@@ -189,7 +194,9 @@ func (d *Driver) detach(ctx context.Context, name, node string) error {
 		return err
 	}
 	// From here on the node is not attached; where that can be seen is worth remembering.
-	d.hints().remember(hint{Volume: Volume{Name: name, Tenant: tenant}})
+	if len(state.all()) > 0 {
+		d.hints().remember(hint{Volume: Volume{Name: name, Tenant: tenant}})
+	}
 	iqn, err := d.memberOf(ctx, array, state, node)
 	if err != nil || iqn == "" {
 		return err
@@ -227,11 +234,14 @@ func (d *Driver) isAttached(ctx context.Context, volume Volume, node string) (bo
 	if len(state.members) == 0 {
 		return false, nil
 	}
+	var iqn string
 	if hint, found := d.hints().recall(volume.Name); found && hint.Node == node {
-		return slices.Contains(state.members, hint.IQN), nil
+		iqn = hint.IQN
+	} else if iqn, err = d.memberOf(ctx, array, state, node); err != nil {
+		return false, err
 	}
-	iqn, err := d.memberOf(ctx, array, state, node)
-	return iqn != "", err
+	// Who may only read is not attached for one that writes: Kubernetes attaches anew then.
+	return slices.Contains(state.members, iqn) && (volume.ReadOnly || !state.readsOnly(iqn)), nil
 }
 
 // findGrant looks for the volume's members: where the last call found them, else in the

@@ -87,7 +87,7 @@ func (d *Driver) bind(ctx context.Context, global, path, key string, volume Volu
 		return err
 	}
 	if mounted.ReadOnly && !volume.ReadOnly {
-		return fmt.Errorf("volume %s is mounted read-only on this node (%s) and is wanted read-write: delete the pods that read it, then it is mounted anew", volume.Name, global)
+		return fmt.Errorf("volume %s is mounted read-only on this node (%s) and is to be written: delete the pods that use it on this node, this one too, then it is mounted anew", volume.Name, global)
 	}
 	if err := d.Mounter.Bind(ctx, global, path, volume.ReadOnly); err != nil {
 		return fmt.Errorf("bind volume %s: %w", volume.Name, err)

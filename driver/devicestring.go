@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"datera-flexvolume/iscsi"
 )
@@ -16,10 +17,14 @@ const portalPort = "3260"
 // Attachment is what attach tells the node: how to reach the volume and how to know it.
 // It travels as one string through node status, so it holds nothing secret:
 //
-//	iscsi://10.0.0.1:3260,10.0.1.1:3260/iqn.2013-05.com.daterainc:tc:01:sn:abc/0?serial=UUID&size=100
+//	iscsi://10.0.0.1:3260,10.0.1.1:3260/iqn.2013-05.com.daterainc:tc:01:sn:abc/0?serial=UUID&size=100&volume=vol-1
 type Attachment struct {
 	Target  iscsi.Target
 	SizeGiB int64
+	// AppInstance is the volume's name on the array; "" in a string of an earlier version.
+	AppInstance string
+	// ReadOnly says that the node may not write: others read the volume, too.
+	ReadOnly bool
 	// NeverFormat says that the array knows of data on the volume: mkfs is out of the question.
 	NeverFormat bool
 }
@@ -32,15 +37,22 @@ var (
 const (
 	longestIQN    = 223 // RFC 7143
 	longestSerial = 64
+	longestEntity = 255
 )
 
-const deviceAccepts = "iscsi://HOST:PORT[,HOST:PORT…]/IQN/LUN?serial=SERIAL&size=GIB, as attach returns it"
+const deviceAccepts = "iscsi://HOST:PORT[,HOST:PORT…]/IQN/LUN?serial=SERIAL&size=GIB[&volume=NAME], as attach returns it"
 
 // String is the device string.
 func (a Attachment) String() string {
 	query := "serial=" + a.Target.Serial + "&size=" + strconv.FormatInt(a.SizeGiB, 10)
+	if a.AppInstance != "" {
+		query += "&volume=" + url.QueryEscape(a.AppInstance)
+	}
 	if a.NeverFormat {
 		query += "&format=never"
+	}
+	if a.ReadOnly {
+		query += "&access=ro"
 	}
 	return fmt.Sprintf("iscsi://%s/%s/%d?%s", strings.Join(a.Target.Portals, ","), a.Target.IQN, a.Target.LUN, query)
 }
@@ -86,9 +98,27 @@ func ParseAttachment(text string) (Attachment, error) {
 	if attachment.SizeGiB, err = strconv.ParseInt(query.Get("size"), 10, 64); err != nil || attachment.SizeGiB < 1 || attachment.SizeGiB > maxSizeGiB {
 		return bad("the size is missing or is no number of GiB")
 	}
-	// Whatever stands behind format=, it is no permission.
-	attachment.NeverFormat = query.Has("format")
+	if attachment.AppInstance = query.Get("volume"); len(attachment.AppInstance) > longestEntity || strings.ContainsFunc(attachment.AppInstance, unicode.IsControl) {
+		return bad("the volume is no name")
+	}
+	// Whatever stands behind format= and access=, it is no permission.
+	attachment.NeverFormat, attachment.ReadOnly = query.Has("format"), query.Has("access")
 	return attachment, nil
+}
+
+// checkFor refuses what was attached for another volume, or to be read only. Kubernetes knows
+// a volume by its PersistentVolume's name alone and, while it counts as attached, does not
+// ask again: a PersistentVolume may have been made anew, a pod may want to write by now.
+func (a Attachment) checkFor(volume Volume) error {
+	const remedy = "delete the pods that use it on this node, wait until the node's status.volumesAttached does not list it any more, and start them again"
+	switch {
+	case a.AppInstance != "" && a.AppInstance != volume.AppInstance:
+		return fmt.Errorf("volume %s is not attached to this node: what is attached as %s is volume %s, of a PersistentVolume of the same name that has gone; it is left alone: %s",
+			volume.AppInstance, volume.Name, a.AppInstance, remedy)
+	case a.ReadOnly && !volume.ReadOnly:
+		return fmt.Errorf("volume %s is attached to this node to be read, as it may be to other nodes, and is to be written: it is not mounted; %s", volume.AppInstance, remedy)
+	}
+	return nil
 }
 
 func portalsOf(ips []string) []string {

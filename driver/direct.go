@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"datera-flexvolume/mount"
 )
 
 // In attach mode none nobody calls attach, waitforattach, mountdevice or their
@@ -47,7 +49,7 @@ func (d *Driver) directKey(volume Volume) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256([]byte(connection.Credentials.Server.String() + "\x00" + volume.Tenant))
+	sum := sha256.Sum256([]byte(connection.Credentials.Server.canonical().String() + "\x00" + d.tenantOf(volume)))
 	return volume.AppInstance + "-" + hex.EncodeToString(sum[:4]), nil
 }
 
@@ -117,7 +119,7 @@ func (d *Driver) mountGlobal(ctx context.Context, array Array, global, key strin
 			err = errors.Join(err, d.undoDirect(ctx, key, r, array))
 		}
 	}()
-	disk, err := d.login(ctx, key, r, attachment)
+	disk, err := d.login(ctx, key, r, attachment, volume)
 	if err != nil {
 		return err
 	}
@@ -167,6 +169,9 @@ func (d *Driver) undoUnused(ctx context.Context, key string) error {
 // no user is one of them.
 func (d *Driver) abandonUnused(ctx context.Context) {
 	for _, key := range d.journal().used() {
+		if ctx.Err() != nil {
+			return // the call's own work is waiting
+		}
 		if err := d.ifFree(key, func() error { return d.undoUnused(ctx, key) }); err != nil {
 			d.Log.WarnContext(ctx, "a volume without a pod stays on this node", "volume", key, "error", err)
 		}
@@ -256,7 +261,7 @@ func (d *Driver) releaseDirect(ctx context.Context, key string, r record) error 
 		// Without credentials of its own the node cannot give the grant back; the next
 		// node takes it over, because this one has no session any more.
 		d.Log.WarnContext(ctx, "the grant stays until another node takes it over", "volume", key, "reason", err)
-		d.noteGone(ctx, key)
+		d.forgetDirect(ctx, key, r)
 		return nil
 	}
 	limit, cancel := context.WithTimeout(ctx, giveBackTime)
@@ -284,7 +289,7 @@ func (d *Driver) arrayOf(direct *directAttachment) (Array, error) {
 	return d.arrayFor(Volume{Server: server, Tenant: direct.Tenant})
 }
 
-// takeOff unmounts the global path and removes the disk and the directory.
+// takeOff unmounts the global path and removes the disk.
 func (d *Driver) takeOff(ctx context.Context, key string, r record) error {
 	if err := d.Mounter.Unmount(ctx, r.Direct.Mount); err != nil {
 		return fmt.Errorf("unmount volume %s: %w", key, err)
@@ -293,14 +298,19 @@ func (d *Driver) takeOff(ctx context.Context, key string, r record) error {
 	if err != nil {
 		return err
 	}
-	if err := d.removeDisk(ctx, key, target); err != nil {
-		return err
-	}
-	// The directory was made by mount, so nobody else removes it.
-	if err := d.Mounter.RemoveDir(r.Direct.Mount); err != nil {
+	return d.removeDisk(ctx, key, target)
+}
+
+// forgetDirect ends a removal. The directory was made by mount, so nobody else removes it: where that fails, the record
+// stays for a later call. What somebody put into it is his.
+func (d *Driver) forgetDirect(ctx context.Context, key string, r record) {
+	err := d.Mounter.RemoveDir(r.Direct.Mount)
+	if err != nil {
 		d.Log.WarnContext(ctx, "the directory of a volume that is gone stays", "volume", key, "error", err)
 	}
-	return nil
+	if err == nil || errors.Is(err, mount.ErrHasContent) {
+		d.noteGone(ctx, key)
+	}
 }
 
 // giveBack revokes this node's grant and forgets the volume.
@@ -316,7 +326,7 @@ func (d *Driver) giveBack(ctx context.Context, array Array, key string, r record
 	if err := d.revoke(ctx, array, r.AppInstance, iqn, state); err != nil {
 		return err
 	}
-	d.noteGone(ctx, key)
+	d.forgetDirect(ctx, key, r)
 	return nil
 }
 

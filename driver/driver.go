@@ -79,15 +79,27 @@ type Driver struct {
 
 func (d *Driver) journal() journal { return journal{d.Config.StateDir} }
 
-func (d *Driver) chap() iscsi.CHAP {
-	c := d.Config.CHAP
+// chapFor are the CHAP secrets for a volume. They belong to the configured array: one that
+// a volume's secret names is never told them.
+func (d *Driver) chapFor(volume Volume) CHAPConfig {
+	if volume.Secret == nil {
+		return d.Config.CHAP
+	}
+	at, err := d.Config.connectionFor(volume)
+	configured, configErr := ParseServer(d.Config.ManagementIP)
+	if err != nil || configErr != nil || !d.Config.names(configured, at.Credentials.Server) {
+		return CHAPConfig{}
+	}
+	return d.Config.CHAP
+}
+
+func (c CHAPConfig) forLogin() iscsi.CHAP {
 	return iscsi.CHAP{Username: c.Username, Password: c.Password, UsernameIn: c.MutualUsername, PasswordIn: c.MutualPassword}
 }
 
-// auth is the array's side of the same secrets: its target_* pair is what the host
+// forArray is the array's side of the same secrets: its target_* pair is what the host
 // presents, its initiator_* pair what the target answers with.
-func (d *Driver) auth() datera.Auth {
-	c := d.Config.CHAP
+func (c CHAPConfig) forArray() datera.Auth {
 	auth := datera.Auth{Type: datera.AuthNone}
 	if c.Username != "" {
 		auth = datera.Auth{Type: datera.AuthCHAP, TargetUserName: c.Username, TargetPassword: c.Password}

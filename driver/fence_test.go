@@ -219,6 +219,79 @@ func TestFailedUnmountIsAFailure(t *testing.T) {
 	}
 }
 
+// After an attach that failed in mode kubelet nobody detaches: the next node would be told for ever who has the volume.
+func TestFailedAttachLeavesNoGrant(t *testing.T) {
+	for _, mode := range []AttachMode{AttachController, AttachKubelet} {
+		for _, access := range []string{"rw", "ro"} {
+			t.Run(string(mode)+" "+access, func(t *testing.T) {
+				server := array(t)
+				a, b := newNode(t, server, "node-a", attachMode(mode)).registered(t), newNode(t, server, "node-b", attachMode(mode)).registered(t)
+				options := optionsWith(map[string]string{keyReadWrite: access})
+				open := a.OpenArray
+				a.OpenArray = func(scheme string, credentials Credentials, tenant string) (Array, error) {
+					real, err := open(scheme, credentials, tenant)
+					return noACL{real}, err
+				}
+				require.Contains(t, a.refused(t, "attach", options, "node-a"), "add initiator group")
+				state, held, err := b.lookForGrant(t.Context(), mustArray(t, b), "pv-datera-0")
+				require.NoError(t, err)
+				require.False(t, held, "%+v", state)
+				b.ask(t, "attach", optionsWith(nil), "node-b")
+			})
+		}
+	}
+}
+
+// noACL is an array that lets no group in.
+type noACL struct{ Array }
+
+func (noACL) AddInitiatorGroup(context.Context, string, string) error { return errInjected }
+
+// Of two PersistentVolumes that name one volume, the mount of each would keep the other one on the node for ever.
+func TestOneNodeHasAVolumeUnderOneName(t *testing.T) {
+	n := newNode(t, array(t), "node-a").registered(t)
+	other := optionsWith(map[string]string{keyName: "pv-other"})
+	n.ask(t, "attach", optionsWith(nil), "node-a")
+	require.Contains(t, n.refused(t, "attach", other, "node-a"), "by another PersistentVolume or cluster")
+	n.ask(t, "detach", "pv-datera-0", "node-a")
+	n.ask(t, "attach", other, "node-a")
+	require.Contains(t, n.refused(t, "attach", optionsWith(nil), "node-a"), "by another PersistentVolume or cluster")
+}
+
+// A rival may have made the group in the meantime, and have gone again.
+func TestJoinMeansMembership(t *testing.T) {
+	server := array(t)
+	n := newNode(t, server, "node-a").registered(t)
+	makeVolume(t, n, "kube-pv-datera-0")
+	a := mustArray(t, n)
+	_, err := a.CreateInitiatorGroup(t.Context(), n.groupName("pv-datera-0"))
+	require.NoError(t, err)
+	volume, err := n.volume(optionsWith(nil))
+	require.NoError(t, err)
+	g := grant{driver: n.Driver, array: a, volume: volume, node: n.name, iqn: n.iqn}
+	require.NoError(t, g.join(t.Context(), grantState{}))
+	require.Equal(t, []string{n.iqn}, n.members(server, "pv-datera-0"))
+}
+
+// A reader that comes back in the moment of a take-over is a reader still.
+func TestTakeOverGivesAReaderBack(t *testing.T) {
+	server := array(t)
+	a, b := newNode(t, server, "node-a", attachMode(AttachNone)), newNode(t, server, "node-b", attachMode(AttachNone))
+	a.ask(t, "mount", podPath, optionsWith(nil))
+	a.ask(t, "unmount", podPath)
+	a.ask(t, "mount", podPath, optionsWith(map[string]string{keyReadWrite: "ro"}))
+	open := b.OpenArray
+	b.OpenArray = func(scheme string, credentials Credentials, tenant string) (Array, error) {
+		real, err := open(scheme, credentials, tenant)
+		return lateSession{real, sync.OnceFunc(func() { comesBack(t, server, a) })}, err
+	}
+	require.Contains(t, b.refused(t, "mount", podPath, optionsWith(nil)), "node-a")
+	state, _, err := b.lookForGrant(t.Context(), mustArray(t, b), "kube-pv-datera-0")
+	require.NoError(t, err)
+	require.Equal(t, []string{a.iqn}, state.members)
+	require.Equal(t, []string{a.iqn}, state.readers, "a reader became a writer")
+}
+
 // members are those whom the array lets in to a volume, by the name under which it is attached: in mode none that of the
 // app instance.
 func (n *node) members(server *dateratest.Server, name string) []string {

@@ -105,27 +105,37 @@ func (g grant) group() string   { return g.driver.groupName(g.volume.Name) }
 func (g grant) readers() string { return g.driver.readersName(g.volume.Name) }
 
 // give lets the node in, or says who is in its way. It looks before it adds: a node that
-// was fenced must not be let in for even a moment.
-func (g grant) give(ctx context.Context, instance *datera.StorageInstance) error {
+// was fenced must not be let in for even a moment. When it fails, fresh says that the node
+// may have been let in nevertheless, and was not in before: it is to be undone.
+func (g grant) give(ctx context.Context, instance *datera.StorageInstance) (fresh bool, err error) {
 	if instance.AccessControlMode == allowAll {
-		return fmt.Errorf("volume %s lets every initiator in (access_control_mode %s), so nothing keeps two nodes apart: set it to %s on the array",
+		return false, fmt.Errorf("volume %s lets every initiator in (access_control_mode %s), so nothing keeps two nodes apart: set it to %s on the array",
 			g.volume.AppInstance, allowAll, denyAll)
 	}
 	referred, others := refersTo(instance, g.group()), otherGroups(instance, []string{g.group()})
 	state, err := g.look(ctx, referred, others, instance.ActiveInitiators)
 	if err != nil {
-		return err
+		return !referred, err
+	}
+	if err := g.refuseTwice(state); err != nil {
+		return false, err
 	}
 	if outsiders := state.outsiders(g.iqn, instance.ActiveInitiators); len(outsiders) > 0 {
 		if err := g.awaitOutsiders(ctx, state); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if rivals := state.rivals(g.iqn, g.volume.ReadOnly); len(rivals) > 0 {
 		if state, err = g.takeOver(ctx, state, rivals); err != nil {
-			return errors.Join(err, g.withdraw(ctx, state, instance.ActiveInitiators))
+			return false, errors.Join(err, g.withdraw(ctx, state, instance.ActiveInitiators))
 		}
 	}
+	fresh = !referred || !slices.Contains(state.members, g.iqn)
+	return fresh, g.enter(ctx, instance, state, referred)
+}
+
+// enter lets the node in where nobody is in its way, and looks who came at the same time.
+func (g grant) enter(ctx context.Context, instance *datera.StorageInstance, state grantState, referred bool) error {
 	if err := g.noteAccess(ctx, state); err != nil {
 		return err
 	}
@@ -146,6 +156,24 @@ func (g grant) give(ctx context.Context, instance *datera.StorageInstance) error
 		}
 	}
 	return g.lookAgain(ctx)
+}
+
+// undo takes the node out again after a failure, also when the call's time is up: kubelet
+// does not detach a volume whose attach has failed.
+func (g grant) undo(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer cancel()
+	return g.leave(ctx)
+}
+
+// refuseTwice keeps a node from having a volume under two names: each mount would keep the
+// other one from being taken off.
+func (g grant) refuseTwice(state grantState) error {
+	if !slices.Contains(state.others, g.iqn) {
+		return nil
+	}
+	return fmt.Errorf("volume %s is attached to node %s (%s) already, by another PersistentVolume or cluster: delete the pods that use that one, and wait until it is detached",
+		g.volume.AppInstance, g.node, g.iqn)
 }
 
 func refersTo(instance *datera.StorageInstance, group string) bool {
@@ -273,9 +301,14 @@ func (g grant) join(ctx context.Context, before grantState) error {
 	if err != nil {
 		return fmt.Errorf("give node %s access to volume %s on %s: %w", g.node, g.volume.AppInstance, g.array.Server(), err)
 	}
+	if !slices.Contains(group.Members, g.iqn) { // somebody made the group meanwhile
+		if group, err = g.array.AddMember(ctx, g.group(), g.iqn); err != nil {
+			return fmt.Errorf("give node %s access to volume %s on %s: %w", g.node, g.volume.AppInstance, g.array.Server(), err)
+		}
+	}
 	after := grantState{members: group.Members, readers: before.readers}
 	if rivals := after.rivals(g.iqn, g.volume.ReadOnly); len(rivals) > 0 {
-		return g.backOut(ctx, rivals)
+		return g.refusal(ctx, rivals)
 	}
 	return nil
 }
@@ -288,12 +321,10 @@ func (g grant) confirmAccess(ctx context.Context, before grantState) error {
 		return err
 	}
 	rivals := after.rivals(g.iqn, g.volume.ReadOnly)
-	switch {
-	case len(rivals) == 0:
+	if len(rivals) == 0 {
 		return nil
-	case !slices.Contains(before.members, g.iqn):
-		return g.backOut(ctx, rivals)
-	case before.readsOnly(g.iqn): // it keeps reading, as before
+	}
+	if slices.Contains(before.members, g.iqn) && before.readsOnly(g.iqn) { // it keeps reading, as before
 		_, err = g.array.AddMember(ctx, g.readers(), g.iqn)
 	}
 	return errors.Join(g.refusal(ctx, rivals), err)
@@ -318,14 +349,9 @@ func (g grant) lookAgain(ctx context.Context) error {
 		return err
 	}
 	if outsiders := state.outsiders(g.iqn, nil); len(outsiders) > 0 {
-		return g.backOut(ctx, outsiders)
+		return g.refusal(ctx, outsiders)
 	}
-	return nil
-}
-
-// backOut takes the node out again, because others are there, too.
-func (g grant) backOut(ctx context.Context, rivals []string) error {
-	return errors.Join(g.refusal(ctx, rivals), g.leave(ctx))
+	return g.refuseTwice(state)
 }
 
 func (g grant) leave(ctx context.Context) error {

@@ -14,6 +14,7 @@ import (
 // A hint is what the last attach of a volume learned. A call that is repeated at once makes
 // one request only: whether the grant still stands.
 type hint struct {
+	Server  string // of the array, as in its URL
 	Volume  Volume
 	Node    string
 	IQN     string

@@ -162,6 +162,29 @@ func TestModeNoneGivesTheGrantBackLaterWhenTheArrayIsDown(t *testing.T) {
 	require.Empty(t, members, "the grant was never given back")
 }
 
+func TestModeNoneRemovesItsDirectoryLaterWhenItCannotNow(t *testing.T) {
+	for name, test := range map[string]struct {
+		fails error
+		stays bool // in the journal
+	}{
+		"a disk that fails":      {errInjected, true},
+		"somebody's files there": {fmt.Errorf("remove: %w", mount.ErrHasContent), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, array(t), "node-a", attachMode(AttachNone))
+			n.ask(t, "mount", podPath, optionsWith(nil))
+			n.fails["rmdir"] = test.fails
+			n.ask(t, "unmount", podPath)
+			require.Equal(t, test.stays, len(n.journal().unfinished()) == 1)
+			delete(n.fails, "rmdir")
+			n.removed = nil
+			n.ask(t, "unmount", podPath) // any call that sweeps
+			require.Empty(t, n.journal().unfinished())
+			require.Equal(t, test.stays, len(n.removed) == 1, "%s", n.removed)
+		})
+	}
+}
+
 func TestModeNoneServesManyPodsAtOnce(t *testing.T) {
 	n := newNode(t, array(t), "node-a", attachMode(AttachNone))
 	path := func(i int) string { return strings.Replace(podPath, "11111111", fmt.Sprintf("%08d", i), 1) }

@@ -25,6 +25,9 @@ func (d *Driver) waitForAttach(ctx context.Context, passed string, volume Volume
 		return "", err
 	}
 	attachment, err := ParseAttachment(device)
+	if err == nil {
+		err = attachment.checkFor(volume)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -35,17 +38,20 @@ func (d *Driver) waitForAttach(ctx context.Context, passed string, volume Volume
 	defer unlock()
 	r := record{Name: volume.Name, AppInstance: volume.AppInstance, Device: device}
 	d.keepDevice(r)
-	disk, err := d.login(ctx, volume.Name, r, attachment)
+	disk, err := d.login(ctx, volume.Name, r, attachment, volume)
 	return disk.Path, err
 }
 
 // login attaches the target under a record. The record is written first: whatever happens
 // next, it leads back to what must be undone.
-func (d *Driver) login(ctx context.Context, key string, r record, attachment Attachment) (iscsi.Device, error) {
+func (d *Driver) login(ctx context.Context, key string, r record, attachment Attachment, volume Volume) (iscsi.Device, error) {
+	if err := d.releaseFormer(ctx, key, attachment.Target); err != nil {
+		return iscsi.Device{}, err
+	}
 	if err := d.journal().write(key, r); err != nil {
 		return iscsi.Device{}, err
 	}
-	disk, err := d.Initiator.Attach(ctx, attachment.Target, d.chap())
+	disk, err := d.Initiator.Attach(ctx, attachment.Target, d.chapFor(volume).forLogin())
 	if err == nil {
 		return disk, nil
 	}
@@ -63,6 +69,19 @@ func (d *Driver) login(ctx context.Context, key string, r record, attachment Att
 		err = errors.Join(err, d.journal().write(key, r))
 	}
 	return iscsi.Device{}, err
+}
+
+// releaseFormer takes off the node what another volume of the same name has left, before its
+// record is lost.
+func (d *Driver) releaseFormer(ctx context.Context, key string, target iscsi.Target) error {
+	r, found := d.journal().read(key)
+	if former, err := targetOf(r); !found || err != nil || sameDisk(former, target) {
+		return nil
+	}
+	if err := d.releaseLeftover(ctx, key); err != nil {
+		return fmt.Errorf("an earlier volume of this name, %s, is still on this node: %w", r.AppInstance, err)
+	}
+	return nil
 }
 
 // mountDevice mounts the volume's disk on the node's global path, and makes the file
@@ -94,6 +113,9 @@ func (d *Driver) mountDisk(ctx context.Context, path, device string, r record, v
 	attachment, err := ParseAttachment(r.Device)
 	if err != nil {
 		return false, fmt.Errorf("record of volume %s: %w", r.Name, err)
+	}
+	if err := attachment.checkFor(volume); err != nil {
+		return false, err
 	}
 	disk, err := d.identify(device, attachment)
 	if err != nil {
@@ -203,6 +225,9 @@ func (d *Driver) release(ctx context.Context, key, path string) error {
 	r, recorded := d.journal().read(key)
 	if !found && !recorded {
 		return nil
+	}
+	if !recorded {
+		r, _ = readRecord(d.lastDevicePath(key)) // the journal was lost, and the disk may be, too
 	}
 	var target iscsi.Target
 	if found {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -72,7 +73,7 @@ func (d *Driver) request(volume Volume) datera.AppInstanceRequest {
 		PlacementPolicy:   volume.PlacementPolicy,
 		IPPool:            volume.IPPool,
 		Template:          volume.Template,
-		Auth:              d.auth(),
+		Auth:              d.chapFor(volume).forArray(),
 		PerformancePolicy: limits(volume),
 	}
 	if strings.Contains(volume.Source, "/snapshots/") {
@@ -175,8 +176,8 @@ func pace(longest time.Duration) backoff.BackOff {
 
 // ensureAuth gives the storage instance the configured CHAP secrets. The array never
 // shows passwords, so a changed password needs a changed user name to be noticed.
-func (d *Driver) ensureAuth(ctx context.Context, array Array, instance *datera.StorageInstance) error {
-	wanted := d.auth()
+func (d *Driver) ensureAuth(ctx context.Context, array Array, instance *datera.StorageInstance, volume Volume) error {
+	wanted := d.chapFor(volume).forArray()
 	if instance.Auth.Type == wanted.Type && instance.Auth.TargetUserName == wanted.TargetUserName &&
 		instance.Auth.InitiatorUserName == wanted.InitiatorUserName {
 		return nil
@@ -185,7 +186,7 @@ func (d *Driver) ensureAuth(ctx context.Context, array Array, instance *datera.S
 		if instance.Auth.Type == "" {
 			return nil
 		}
-		return fmt.Errorf("%s asks for %s as user %q, and the configuration has no chap: add its secrets there, or switch CHAP off on the array",
+		return fmt.Errorf("%s asks for %s as user %q, and the configuration has no chap for this array: add its secrets there (and mgmt_ip, if a secretRef names the array), or switch CHAP off on the array",
 			instance.Path, instance.Auth.Type, instance.Auth.TargetUserName)
 	}
 	if err := array.SetAuth(ctx, instance.Path, wanted); err != nil {
@@ -208,7 +209,7 @@ func (d *Driver) attachmentOf(ctx context.Context, array Array, ai *datera.AppIn
 	if err != nil {
 		return Attachment{}, err
 	}
-	attachment := Attachment{SizeGiB: onArray.SizeGiB, NeverFormat: never}
+	attachment := Attachment{SizeGiB: onArray.SizeGiB, AppInstance: volume.AppInstance, ReadOnly: volume.ReadOnly, NeverFormat: never}
 	attachment.Target.Portals = portalsOf(instance.Access.IPs)
 	attachment.Target.IQN = instance.Access.IQN
 	attachment.Target.Serial = onArray.UUID
@@ -217,7 +218,8 @@ func (d *Driver) attachmentOf(ctx context.Context, array Array, ai *datera.AppIn
 	}
 	// What the array said is foreign input as well: read it back as the node will.
 	readBack, err := ParseAttachment(attachment.String())
-	if err == nil && (!sameDisk(readBack.Target, attachment.Target) || readBack.SizeGiB != attachment.SizeGiB || readBack.NeverFormat != never) {
+	readBack.Target.Portals = attachment.Target.Portals // an address may be written in several ways
+	if err == nil && !reflect.DeepEqual(readBack, attachment) {
 		err = fmt.Errorf("device string %s reads as another volume's", quoteShort(attachment.String()))
 	}
 	if err != nil {

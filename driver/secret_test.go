@@ -227,3 +227,23 @@ func TestSecretsStaySecretWhenTheArrayRepeatsThem(t *testing.T) {
 		}
 	}
 }
+
+// Whoever may make Secrets may name a server in one. The secrets of CHAP open all volumes of the configured array.
+func TestCHAPIsToldToNoOtherArray(t *testing.T) {
+	own, foreign := array(t), array(t)
+	n := newNode(t, own, "node-a", attachMode(AttachNone), func(c *Config) { c.CHAP = CHAPConfig{Username: "chap-user", Password: "chap-secret-1"} })
+	n.ask(t, "mount", podPath, optionsOn(foreign))
+	require.Empty(t, chapUser(t, foreign), "a server that a pod's secret names was told the secrets of CHAP")
+	n.ask(t, "mount", otherPod, optionsOn(own))
+	require.Equal(t, "chap-user", chapUser(t, own))
+}
+
+// chapUser is whom the volume on an array asks for.
+func chapUser(t *testing.T, server *dateratest.Server) string {
+	t.Helper()
+	ai, err := mustArray(t, newNode(t, server, "onlooker")).AppInstance(t.Context(), "kube-pv-datera-0")
+	require.NoError(t, err)
+	instance, err := ai.StorageInstance()
+	require.NoError(t, err)
+	return instance.Auth.TargetUserName
+}

@@ -73,7 +73,12 @@ func (s Server) String() string {
 
 // sameArray reports whether both name one array: the same host, and the same port or two
 // of the array's own (its plain and its TLS port lead to the same place).
-func (s Server) sameArray(other Server) bool {
-	own := func(port int) bool { return port == 0 || port == portHTTP || port == portHTTPS }
-	return s.Host == other.Host && (s.Port == other.Port || own(s.Port) && own(other.Port))
+func (s Server) sameArray(other Server) bool { return s.canonical() == other.canonical() }
+
+// canonical is the same for all names of one array with the same host.
+func (s Server) canonical() Server {
+	if s.Port == portHTTP || s.Port == portHTTPS {
+		s.Port = 0
+	}
+	return s
 }

@@ -35,7 +35,7 @@ func (g grant) takeOver(ctx context.Context, state grantState, rivals []string) 
 	active, err := g.active(ctx, rivals)
 	if err != nil || len(active) > 0 {
 		for _, rival := range active { // it had come all the same; it was there first
-			if _, err := g.array.AddMember(ctx, g.group(), rival); err != nil {
+			if err := g.restore(ctx, rival, state); err != nil {
 				return state, fmt.Errorf("give the access of %s to volume %s on %s back: %w", rival, g.volume.AppInstance, g.array.Server(), err)
 			}
 		}
@@ -45,6 +45,17 @@ func (g grant) takeOver(ctx context.Context, state grantState, rivals []string) 
 		"volume", g.volume.AppInstance, "from", rivals, "to", g.iqn)
 	state.members = slices.DeleteFunc(slices.Clone(state.members), func(iqn string) bool { return slices.Contains(rivals, iqn) })
 	return state, nil
+}
+
+// restore undoes revoke. The list of readers comes first, so that nobody takes a reader for a writer.
+func (g grant) restore(ctx context.Context, iqn string, before grantState) error {
+	if before.readsOnly(iqn) {
+		if _, err := g.array.AddMember(ctx, g.readers(), iqn); err != nil {
+			return err
+		}
+	}
+	_, err := g.array.AddMember(ctx, g.group(), iqn)
+	return err
 }
 
 // announce joins the group beside the rivals, and backs out when one of them has a session by now, or another node came.
@@ -64,7 +75,7 @@ func (g grant) announce(ctx context.Context, state grantState, rivals []string) 
 		}
 	}
 	if len(inTheWay) > 0 {
-		return g.backOut(ctx, inTheWay)
+		return errors.Join(g.refusal(ctx, inTheWay), g.leave(ctx))
 	}
 	return nil
 }

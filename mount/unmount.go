@@ -119,8 +119,11 @@ func (m *Mounter) explainUnmount(ctx, limit context.Context, top Mount, err erro
 	return err
 }
 
+// ErrHasContent says that a directory is not empty, so that it stays.
+var ErrHasContent = errors.New("it has content")
+
 // RemoveDir removes the directory at path if it is empty. One that does not exist is success; one that is
-// mounted, or has anything in it, is an error and stays as it is.
+// mounted, or has anything in it (ErrHasContent), is an error and stays as it is.
 func (m *Mounter) RemoveDir(path string) error {
 	top, mounted, err := m.At(path)
 	if err != nil {
@@ -135,7 +138,7 @@ func (m *Mounter) RemoveDir(path string) error {
 		return nil
 	case errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EEXIST):
 		names, _ := entries(path)
-		return fmt.Errorf("remove directory %s: nothing is mounted there, but it has content (%s): %s", path, names, strayContent)
+		return fmt.Errorf("remove directory %s: nothing is mounted there, but %w (%s): %s", path, ErrHasContent, names, strayContent)
 	}
 	return fmt.Errorf("remove directory %s: %w", path, err)
 }
