@@ -128,6 +128,7 @@ func TestAManifestMakesTheCallsThatKubernetesMakes(t *testing.T) {
 	}
 }
 
+// A person's calls that change the volume on its array get the secret, too: it says which array that is.
 func TestSecretsGoToMountAlone(t *testing.T) {
 	withSecret := strings.Replace(seedPV, "    fsType", "    secretRef: {name: array, namespace: shop}\n    fsType", 1)
 	request, err := ofManifest(t, VolumeSource{}, withSecret, seedSecret)
@@ -136,6 +137,12 @@ func TestSecretsGoToMountAlone(t *testing.T) {
 	options, err := request.MountOptions(podPath)
 	require.NoError(t, err)
 	require.Contains(t, options, `"kubernetes.io/secret/password":"cGFzc3dvcmQ="`)
+	for _, verb := range Verbs() {
+		call, err := request.Call(verb, append([]string{podPath}, verb.WordsWithout()...)[:len(verb.WordsWithout())])
+		require.NoError(t, err)
+		asked := verb.Name == "mount" || verb.growsVolume
+		require.Equal(t, asked, strings.Contains(strings.Join(call, " "), keySecret), "%s with a person's manifest", verb.Name)
+	}
 
 	tests := map[string]struct{ secret, says string }{
 		"none":               {"", "give that Secret, too"},
@@ -150,6 +157,10 @@ func TestSecretsGoToMountAlone(t *testing.T) {
 			_, err = request.MountOptions(podPath)
 			require.ErrorContains(t, err, test.says)
 			require.NotContains(t, err.Error(), "cGFzc3dvcmQ")
+			_, err = request.OptionsWithSecret()
+			require.ErrorContains(t, err, test.says)
+			_, err = request.Call(Verbs()[findVerb("expandfs")], []string{"/dev/sdb", podPath, "2", "1"})
+			require.ErrorContains(t, err, test.says, "a volume of this name on another array would grow")
 		})
 	}
 }

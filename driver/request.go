@@ -50,6 +50,15 @@ func (r Request) check() error {
 // Options is the JSON that every verb but mount gets.
 func (r Request) Options() string { return r.options(nil) }
 
+// OptionsWithSecret is for what a person has done to the volume on its array: the secret says which array that is.
+func (r Request) OptionsWithSecret() (string, error) {
+	secret, err := r.secretOptions()
+	if err != nil {
+		return "", err
+	}
+	return r.options(secret), nil
+}
+
 func (r Request) options(more map[string]string) string {
 	options := map[string]string{}
 	for key, value := range r.source.Options {
@@ -85,21 +94,33 @@ func passedSecret(data map[string][]byte) map[string]string {
 
 // MountOptions is the JSON that mount gets for a pod's directory: with the volume's secret, and with what is known of the pod.
 func (r Request) MountOptions(dir string) (string, error) {
-	more := r.podOptions(dir)
-	if reference := r.source.SecretRef; reference != nil {
-		if r.secret == nil {
-			return "", fmt.Errorf("volume %s has the secretRef %s: give that Secret, too, with another --pv (kubectl get secret %s -o yaml | … --pv -)",
-				r.Name, reference.Name, reference.Name)
-		}
-		if r.secret.Type != DriverName {
-			return "", fmt.Errorf("secret %s is of type %s: kubelet takes only those of type %s", reference.Name, quoteShort(r.secret.Type), DriverName)
-		}
-		maps.Copy(more, passedSecret(r.secret.Data))
-		for key, value := range r.secret.StringData {
-			more[keySecret+key] = base64.StdEncoding.EncodeToString([]byte(value))
-		}
+	secret, err := r.secretOptions()
+	if err != nil {
+		return "", err
 	}
+	more := r.podOptions(dir)
+	maps.Copy(more, secret)
 	return r.options(more), nil
+}
+
+// secretOptions are those that the secretRef adds; none without one.
+func (r Request) secretOptions() (map[string]string, error) {
+	reference := r.source.SecretRef
+	if reference == nil {
+		return nil, nil
+	}
+	if r.secret == nil {
+		return nil, fmt.Errorf("volume %s has the secretRef %s: give that Secret, too, with another --pv (kubectl get secret %s -o yaml | … --pv -)",
+			r.Name, reference.Name, reference.Name)
+	}
+	if r.secret.Type != DriverName {
+		return nil, fmt.Errorf("secret %s is of type %s: kubelet takes only those of type %s", reference.Name, quoteShort(r.secret.Type), DriverName)
+	}
+	options := passedSecret(r.secret.Data)
+	for key, value := range r.secret.StringData {
+		options[keySecret+key] = base64.StdEncoding.EncodeToString([]byte(value))
+	}
+	return options, nil
 }
 
 func (r Request) podOptions(dir string) map[string]string {
@@ -125,7 +146,8 @@ func (v Verb) WordsWithout() []string {
 // TakesVolume tells whether a manifest can stand for some word of the verb's.
 func (v Verb) TakesVolume() bool { return len(v.WordsWithout()) < len(v.Args) }
 
-// Call is the verb with all its words as Kubernetes passes them; words are those that the manifest does not tell.
+// Call is the verb with all its words as Kubernetes passes them, and with the volume's secret where the array's volume is
+// to grow; words are those that the manifest does not tell.
 func (r Request) Call(verb Verb, words []string) ([]string, error) {
 	if wanted := verb.WordsWithout(); len(words) != len(wanted) {
 		return nil, fmt.Errorf("%s got %d words beside the manifest: accepted are %d: %s", verb.Name, len(words), len(wanted), strings.Join(wanted, " "))
@@ -137,6 +159,13 @@ func (r Request) Call(verb Verb, words []string) ([]string, error) {
 			call = append(call, r.Name)
 		case arg == argOptions && verb.Name == "mount":
 			options, err := r.MountOptions(call[1]) // its DIR
+			if err != nil {
+				return nil, err
+			}
+			call = append(call, options)
+		case arg == argOptions && verb.growsVolume:
+			// kubelet keeps the secret to mount. A person who has it must not grow another array's volume of the same name.
+			options, err := r.OptionsWithSecret()
 			if err != nil {
 				return nil, err
 			}

@@ -28,9 +28,10 @@ type Verb struct {
 	// Help is one line for people.
 	Help string
 
-	onNode    bool // works on the node, so it may finish what was left there
-	takesAway bool // is answered even without a usable configuration
-	run       func(ctx context.Context, d *Driver, args []string) (Reply, error)
+	onNode      bool // works on the node, so it may finish what was left there
+	takesAway   bool // is answered even without a usable configuration
+	growsVolume bool // on the array
+	run         func(ctx context.Context, d *Driver, args []string) (Reply, error)
 }
 
 const (
@@ -51,8 +52,8 @@ func Verbs() []Verb {
 		{Name: "unmountdevice", Args: []string{"DIR"}, Help: "unmount DIR, remove the disk and log out", onNode: true, takesAway: true, run: runUnmountDevice},
 		{Name: "detach", Args: []string{argVolume, argNode}, Help: "take NODE's access away", run: runDetach},
 		{Name: "isattached", Args: []string{argOptions, argNode}, Help: "tell whether NODE has access", run: runIsAttached},
-		{Name: "expandvolume", Args: []string{argOptions, "DIR", "BYTES", "OLD_BYTES"}, Help: "grow the volume on the array", run: runExpandVolume},
-		{Name: "expandfs", Args: []string{argOptions, "DISK", "DIR", "BYTES", "OLD_BYTES"}, Help: "grow the volume on the array, the disk and the file system", onNode: true, run: runExpandFS},
+		{Name: "expandvolume", Args: []string{argOptions, "DIR", "BYTES", "OLD_BYTES"}, Help: "grow the volume on the array", growsVolume: true, run: runExpandVolume},
+		{Name: "expandfs", Args: []string{argOptions, "DISK", "DIR", "BYTES", "OLD_BYTES"}, Help: "grow the volume on the array, the disk and the file system", onNode: true, growsVolume: true, run: runExpandFS},
 	}
 }
 

@@ -299,6 +299,37 @@ func TestRegisterAndDeleteForPeople(t *testing.T) {
 	require.False(t, found)
 }
 
+// The volume of a secretRef is on the secret's array. One of the same name on the configured array is another one.
+func TestDeleteStaysOffTheConfiguredArrayWhereASecretNamesAnother(t *testing.T) {
+	configured, own := dateratest.Start(t), dateratest.Start(t)
+	at := func(server *dateratest.Server) func(*driver.Config) {
+		return func(c *driver.Config) {
+			c.ManagementIP, c.Scheme, c.Username, c.Password = server.Address(), "http", "admin", "password"
+		}
+	}
+	for _, server := range []*dateratest.Server{configured, own} {
+		require.NoError(t, server.RegisterInitiator("iqn.1993-08.org.debian:01:node-a", "k8s_kubernetes_node-a"))
+		maker := newPlace(t, at(server))
+		require.Equal(t, driver.Success, answer(t, maker.command("attach", options, "node-a")).Status)
+		require.Equal(t, driver.Success, answer(t, maker.command("detach", "pv-datera-0", "node-a")).Status)
+	}
+	p := newPlace(t, at(configured))
+	pv, secret := filepath.Join(p.dir, "pv.yaml"), filepath.Join(p.dir, "secret.yaml")
+	require.NoError(t, os.WriteFile(pv, []byte(strings.Replace(manifest, "    fsType", "    secretRef: {name: array, namespace: shop}\n    fsType", 1)), 0o600))
+	require.NoError(t, os.WriteFile(secret, fmt.Appendf(nil, "kind: Secret\ntype: datera/iscsi\nmetadata: {name: array, namespace: shop}\n"+
+		"stringData: {server: %q, username: admin, password: password}\n", own.Address()), 0o600))
+
+	text, exit := p.ask(t, "delete", "--pv", pv)
+	require.Equal(t, 1, exit, text)
+	require.Contains(t, text, "has the secretRef array: give that Secret, too, with another --pv")
+	text, exit = p.ask(t, "delete", "--pv", pv, "--pv", secret)
+	require.Zero(t, exit, text)
+	_, found := configured.AppInstance("/root", "kube-pv-datera-0")
+	require.True(t, found, "the volume of another array was deleted")
+	_, found = own.AppInstance("/root", "kube-pv-datera-0")
+	require.False(t, found)
+}
+
 func TestReplyReachesKubeletAlone(t *testing.T) {
 	// A child that kept the pipe would keep kubelet waiting.
 	reader, writer, err := os.Pipe()

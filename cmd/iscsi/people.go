@@ -63,8 +63,9 @@ func deleteCommand() *cobra.Command {
 		Use: "delete OPTIONS | --pv FILE", Short: "delete a volume and its data from the array (needs retainPolicy: never)", GroupID: "people",
 		Long: `Takes a volume offline and deletes it with its data. OPTIONS is the JSON that kubelet
 passes. Refused unless the options hold "retainPolicy":"never" and nobody uses the volume.
+A PersistentVolume with a secretRef needs its Secret, too: that says which array the volume is on.
 No call of kubelet ever deletes a volume: none of them says that its PersistentVolume is gone.`,
-		Example: "  iscsi delete --pv pv.yaml",
+		Example: "  iscsi delete --pv pv.yaml\n  iscsi delete --pv pv.yaml --pv secret.yaml",
 		Args:    source.orOptions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(source.Files) > 0 {
@@ -72,7 +73,11 @@ No call of kubelet ever deletes a volume: none of them says that its PersistentV
 				if err != nil {
 					return err
 				}
-				args = []string{request.Options()}
+				options, err := request.OptionsWithSecret()
+				if err != nil {
+					return err
+				}
+				args = []string{options}
 			}
 			return withDriver(cmd.Context(), func(ctx context.Context, d *driver.Driver) error {
 				volume, err := driver.ParseVolume(args[0], d.Config.Cluster)
