@@ -210,7 +210,7 @@ func TestInitiatorByName(t *testing.T) {
 		"found":                {[]any{initiator(other, "node10", "/root"), initiator(iqn, "node1", "/root")}, iqn, ""},
 		"own before inherited": {[]any{initiator(other, "node1", "/root"), initiator(iqn, "node1", "/root/shop")}, iqn, ""},
 		"none":                 {[]any{initiator(other, "node10", "/root")}, "", `initiator named "node1" in tenant /root/shop`},
-		"two":                  {[]any{initiator(other, "node1", "/root"), initiator(iqn, "node1", "/root")}, "", "are both named"},
+		"two":                  {[]any{initiator(other, "node1", "/root"), initiator(iqn, "node1", "/root")}, "", "initiators " + other + " and " + iqn + " of"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			i, err := newArray(t, always(test.answer)).client(t).InTenant("shop").InitiatorByName(within(t, 5e9), "node1")

@@ -42,13 +42,23 @@ func (e *InitiatorNameError) Error() string {
 		e.IQN, e.Tenant, e.Have, e.Want)
 }
 
+// SharedNameError is a name that several initiators have: it tells none of them.
+type SharedNameError struct {
+	Server, Name string
+	IQNs         []string
+}
+
+func (e *SharedNameError) Error() string {
+	return fmt.Sprintf("initiators %s of %s have the same name %q: rename or delete all but one on the array", strings.Join(e.IQNs, " and "), e.Server, e.Name)
+}
+
 // Initiator reads the initiator with this IQN, of the tenant or inherited from a parent.
 func (c *Client) Initiator(ctx context.Context, iqn string) (*Initiator, error) {
 	return fetch[Initiator](ctx, c, get, at("initiators", iqn), nil)
 }
 
-// InitiatorByName finds an initiator by its name; errors.Is(err, ErrNotFound) when there is none. The
-// tenant's own come before those inherited from a parent.
+// InitiatorByName finds an initiator by its name; errors.Is(err, ErrNotFound) when there is none, a
+// *SharedNameError when there are several. The tenant's own come before those inherited from a parent.
 func (c *Client) InitiatorByName(ctx context.Context, name string) (*Initiator, error) {
 	if err := checkInitiatorName(name); err != nil {
 		return nil, err
@@ -68,7 +78,11 @@ func (c *Client) InitiatorByName(ctx context.Context, name string) (*Initiator, 
 	case 1:
 		return &found[0], nil
 	}
-	return nil, fmt.Errorf("initiators %s and %s of %s are both named %q: rename or delete one on the array", found[0].ID, found[1].ID, c.server, name)
+	shared := &SharedNameError{Server: c.server, Name: name}
+	for _, i := range found {
+		shared.IQNs = append(shared.IQNs, i.ID)
+	}
+	return nil, shared
 }
 
 // RegisterInitiator makes an IQN known under a name. It is no error when it is already, in the tenant or

@@ -161,7 +161,8 @@ func (d *Driver) registerAs(ctx context.Context, array Array, node, iqn string) 
 }
 
 // Register is the operator's verb: it returns the IQN under which node is now known. An
-// empty iqn is this host's own.
+// empty iqn is this host's own. A name that another initiator has is refused: two of one
+// name would let nothing be attached to the node.
 func (d *Driver) Register(ctx context.Context, node, iqn string) (string, error) {
 	if err := checkNodeName(node); err != nil {
 		return "", err
@@ -170,10 +171,21 @@ func (d *Driver) Register(ctx context.Context, node, iqn string) (string, error)
 	if err != nil {
 		return "", err
 	}
-	if iqn != "" {
-		return d.registerAs(ctx, array, node, iqn)
+	if iqn == "" {
+		if iqn, err = d.Initiator.Name(); err != nil {
+			return "", err
+		}
 	}
-	return d.register(ctx, array, node)
+	name := InitiatorName(d.Config.Cluster, node)
+	known, err := array.InitiatorByName(ctx, name)
+	switch {
+	case err == nil && known.ID != iqn:
+		return "", fmt.Errorf("node %s is registered on %s with initiator %s already, under the name %s: initiator %s is not registered beside it; "+
+			"if the node's initiator is %[5]s now, delete %[3]s on the array and repeat this", node, array.Server(), known.ID, name, iqn)
+	case err != nil && !errors.Is(err, datera.ErrNotFound):
+		return "", fmt.Errorf("look up node %s on %s: %w", node, array.Server(), err)
+	}
+	return d.registerAs(ctx, array, node, iqn)
 }
 
 // detach takes a node's grant away. It knows the volume by its Kubernetes name alone, and

@@ -332,6 +332,28 @@ func TestTwoNodesWithOneInitiatorName(t *testing.T) {
 	require.ErrorContains(t, err, "k8s_kubernetes_node-a", "the message must say who has that initiator name already")
 }
 
+func TestRegisterMakesNoSecondInitiatorOfAName(t *testing.T) {
+	server := array(t)
+	n := newNode(t, server, "node-a").registered(t)
+	former := n.iqn
+	_, err := n.Register(t.Context(), "node-a", "")
+	require.NoError(t, err, "a repetition is no conflict")
+	n.iqn = "iqn.1993-08.org.debian:01:reinstalled"
+	for _, iqn := range []string{"", n.iqn} {
+		_, err = n.Register(t.Context(), "node-a", iqn)
+		require.ErrorContains(t, err, "with initiator "+former+" already")
+		require.ErrorContains(t, err, "delete "+former+" on the array")
+		require.ErrorContains(t, err, "initiator is "+n.iqn+" now")
+	}
+	require.NotContains(t, server.Initiators("/root"), n.iqn)
+
+	require.NoError(t, server.RegisterInitiator(n.iqn, "k8s_kubernetes_node-a")) // by somebody else
+	_, err = n.Register(t.Context(), "node-a", "")
+	require.ErrorContains(t, err, former)
+	require.ErrorContains(t, err, n.iqn)
+	require.ErrorContains(t, err, "same name")
+}
+
 func TestDelete(t *testing.T) {
 	server := array(t)
 	n := newNode(t, server, "node-a").registered(t)

@@ -80,8 +80,9 @@ func (e *examination) array(context.Context) []Finding {
 func (e *examination) credentials(context.Context) []Finding {
 	_, err := e.byName()
 	var refusal *datera.APIError
+	var shared *datera.SharedNameError
 	switch {
-	case err == nil, isNotKnown(err):
+	case err == nil, isNotKnown(err), errors.As(err, &shared):
 		return fine("user %q is let in, in tenant %s", e.Config.Username, e.Config.Tenant)
 	case datera.IsAuth(err):
 		return []Finding{problem("correct username and password in "+cmp.Or(e.Config.Path, "the configuration"), "%v", err)}
@@ -118,7 +119,11 @@ func (e *examination) registration(context.Context) []Finding {
 		return []Finding{warning("", "not known: this node has no initiator name")}
 	}
 	initiator, err := e.byName()
+	var shared *datera.SharedNameError
 	switch {
+	case errors.As(err, &shared):
+		return []Finding{problem(fmt.Sprintf("delete on the array all of them but this node's, %s, then `iscsi register %s`", iqn, node),
+			"initiators %s have the same name %q on the array: nothing can be attached to node %s", strings.Join(shared.IQNs, " and "), shared.Name, node)}
 	case err == nil && initiator.ID == iqn:
 		return fine("%s, as %s", node, initiator.Name)
 	case err == nil:

@@ -101,6 +101,10 @@ func TestDoctorAsksARealArray(t *testing.T) {
 	for _, server := range []*dateratest.Server{plain, secure} {
 		require.NoError(t, server.RegisterInitiator(ownIQN, "k8s_kubernetes_node-a"))
 	}
+	twins := dateratest.Start(t)
+	for _, iqn := range []string{ownIQN, "iqn.1993-08.org.debian:01:former"} {
+		require.NoError(t, twins.RegisterInitiator(iqn, "k8s_kubernetes_node-a"))
+	}
 	tests := map[string]struct {
 		server *dateratest.Server
 		change func(*Config)
@@ -123,6 +127,10 @@ func TestDoctorAsksARealArray(t *testing.T) {
 		"http to a server of https": {
 			secure, func(c *Config) { c.Scheme = "http" },
 			map[string]string{"array": "set the scheme to https", "credentials": "not known", "clock": "not known", "registration": "not known"},
+		},
+		"two initiators of this node's name": {
+			twins, func(*Config) {},
+			map[string]string{"registration": "initiators iqn.1993-08.org.debian:01:former and " + ownIQN + " have the same name"},
 		},
 		"no credentials": {
 			plain, func(c *Config) { c.Username = "" },
