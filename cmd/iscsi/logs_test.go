@@ -2,7 +2,9 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"datera-flexvolume/driver"
+	"datera-flexvolume/driver/calllog"
 )
 
 // lastLine is the last one in the log of a place.
@@ -113,12 +116,33 @@ func TestOldLogsGo(t *testing.T) {
 	for _, path := range []string{old, young} {
 		require.NoError(t, os.WriteFile(path, nil, 0o600))
 	}
-	require.Eventually(t, func() bool { // a call may end before lumberjack has cleaned up
-		say(t, p.command("detach", "pv-1", "node-a"))
-		_, err := os.Stat(old)
-		return os.IsNotExist(err)
-	}, 10*time.Second, time.Millisecond)
+	say(t, p.command("detach", "pv-1", "node-a"))
+	require.NoFileExists(t, old)
 	require.FileExists(t, young)
+}
+
+func TestCallsThatFindTheLogFullLoseNoLine(t *testing.T) {
+	p, _ := onArray(t, func(c *driver.Config) { c.Log.MaxSizeMiB = 1 })
+	path := filepath.Join(p.dir, "log", "iscsi.log")
+	require.NoError(t, os.Mkdir(filepath.Dir(path), 0o700))
+	require.NoError(t, os.WriteFile(path, append(bytes.Repeat([]byte("."), 1<<20-500), '\n'), 0o600))
+	var want []string
+	var group sync.WaitGroup
+	for i := range 12 {
+		pv := fmt.Sprintf("pv-%02d", i)
+		want = append(want, pv)
+		group.Go(func() { _ = p.command("attach", strings.ReplaceAll(options, "pv-datera-0", pv), "node-a").Run() })
+	}
+	group.Wait()
+	var found []string
+	require.NoError(t, calllog.Read(t.Context(), path, calllog.Filter{}, false, func(entries []calllog.Entry) error {
+		for _, e := range entries {
+			found = append(found, e.PV)
+		}
+		return nil
+	}))
+	require.ElementsMatch(t, want, found)
+	require.Len(t, calllog.Files(path), 2, "one rotation was enough")
 }
 
 func TestCallsAreCountedWhereThatIsWanted(t *testing.T) {

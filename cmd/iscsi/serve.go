@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	"gopkg.in/natefinch/lumberjack.v2"
 	"k8s.io/klog/v2"
 
 	"datera-flexvolume/driver"
+	"datera-flexvolume/driver/calllog"
 	"datera-flexvolume/driver/metrics"
 )
 
@@ -103,14 +103,15 @@ func openLog(config driver.LogConfig) (*slog.Logger, func()) {
 	if config.Path == "" {
 		return slog.New(slog.DiscardHandler), func() {}
 	}
-	if err := os.MkdirAll(filepath.Dir(config.Path), 0o750); err != nil {
+	limits := calllog.Limits{Bytes: int64(config.MaxSizeMiB) << 20, Backups: config.MaxBackups, Age: time.Duration(config.MaxAgeDays) * 24 * time.Hour}
+	file, err := calllog.Append(config.Path, limits)
+	if err != nil {
 		return slog.New(slog.DiscardHandler), func() {}
 	}
 	if stderr, err := os.OpenFile(config.Path+".stderr", os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600); err == nil {
 		_ = unix.Dup3(int(stderr.Fd()), 2, 0)
 		_ = stderr.Close()
 	}
-	file := &lumberjack.Logger{Filename: config.Path, MaxSize: config.MaxSizeMiB, MaxBackups: config.MaxBackups, MaxAge: config.MaxAgeDays}
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(config.Level))
 	log := slog.New(slog.NewJSONHandler(file, &slog.HandlerOptions{Level: level}))

@@ -1,4 +1,5 @@
-// Package calllog reads the driver's log back for people: a line for each call, whichever of the rotated files it is in.
+// Package calllog writes the driver's log, to which many processes append at once, and reads it back for people: a line
+// for each call, whichever of the rotated files it is in.
 package calllog
 
 import (

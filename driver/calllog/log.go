@@ -20,8 +20,16 @@ import (
 // pollInterval is how often a log that is followed is looked at.
 const pollInterval = 250 * time.Millisecond
 
-// Files are those of a log, the oldest first: what lumberjack rotated away (NAME-TIME.EXT, perhaps .gz), then the log itself.
+// Files are those of a log, the oldest first: what was rotated away (NAME-TIME.EXT, perhaps .gz), then the log itself.
 func Files(path string) []string {
+	files := rotated(path)
+	if _, err := os.Stat(path); err == nil {
+		files = append(files, path)
+	}
+	return files
+}
+
+func rotated(path string) []string {
 	extension := filepath.Ext(path)
 	prefix := strings.TrimSuffix(filepath.Base(path), extension) + "-"
 	entries, _ := os.ReadDir(filepath.Dir(path))
@@ -35,9 +43,6 @@ func Files(path string) []string {
 	slices.SortFunc(files, func(a, b string) int {
 		return cmp.Compare(strings.TrimSuffix(a, ".gz"), strings.TrimSuffix(b, ".gz"))
 	})
-	if _, err := os.Stat(path); err == nil {
-		files = append(files, path)
-	}
 	return files
 }
 

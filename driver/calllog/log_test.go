@@ -1,8 +1,11 @@
 package calllog
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,22 +16,22 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"gopkg.in/natefinch/lumberjack.v2"
 
 	"datera-flexvolume/driver"
 )
 
 // writer is a log as the executable writes it.
 type writer struct {
-	*lumberjack.Logger
+	*Writer
 	t *testing.T
 }
 
-func newWriter(t *testing.T, compress bool) writer {
+func newWriter(t *testing.T) writer {
 	t.Helper()
-	w := writer{&lumberjack.Logger{Filename: filepath.Join(t.TempDir(), "log", "iscsi.log"), MaxSize: 1, Compress: compress}, t}
+	w, err := Append(filepath.Join(t.TempDir(), "log", "iscsi.log"), Limits{Bytes: 1 << 20, Backups: 5})
+	require.NoError(t, err)
 	t.Cleanup(func() { _ = w.Close() })
-	return w
+	return writer{w, t}
 }
 
 // answered logs a call as the driver does.
@@ -39,9 +42,24 @@ func (w writer) answered(verb, pv string, reply driver.Reply) {
 	(&driver.Driver{Log: log}).LogAnswer(reply, driver.Work{Duration: 1234567 * time.Microsecond, Programs: 3, Requests: 4})
 }
 
+// rotate is what a process does that finds the log full.
 func (w writer) rotate() {
 	w.t.Helper()
-	require.NoError(w.t, w.Rotate())
+	require.NoError(w.t, os.Rename(w.path, w.backup(time.Now())))
+	file, err := open(w.path)
+	require.NoError(w.t, errors.Join(err, w.file.Close()))
+	w.file = file
+}
+
+// pack is what an administrator's logrotate does.
+func pack(t *testing.T, path string) {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	var packed bytes.Buffer
+	gz := gzip.NewWriter(&packed)
+	_, err = gz.Write(content)
+	require.NoError(t, errors.Join(err, gz.Close(), os.WriteFile(path+".gz", packed.Bytes(), 0o600), os.Remove(path)))
 }
 
 var success, failure = driver.Reply{Status: driver.Success, Device: "/dev/sdb"}, driver.Reply{Status: driver.Failure, Message: "no\x1b[31m way"}
@@ -63,35 +81,29 @@ func read(t *testing.T, path string, filter Filter) string {
 }
 
 func TestReadsRotatedAndPackedFilesInOrder(t *testing.T) {
-	for _, compress := range []bool{false, true} {
-		t.Run(fmt.Sprint("packed ", compress), func(t *testing.T) {
-			w := newWriter(t, compress)
-			for _, pv := range []string{"pv-1", "pv-2", "pv-3"} {
-				w.answered("attach", pv, success)
-				if pv != "pv-3" {
-					for before := time.Now().UnixMilli(); time.Now().UnixMilli() == before; { // lumberjack's names have milliseconds
-					}
-					w.rotate()
-				}
+	w := newWriter(t)
+	for _, pv := range []string{"pv-1", "pv-2", "pv-3"} {
+		w.answered("attach", pv, success)
+		if pv != "pv-3" {
+			w.rotate()
+		}
+	}
+	for _, packed := range []bool{false, true} {
+		t.Run(fmt.Sprint("packed ", packed), func(t *testing.T) {
+			if packed {
+				pack(t, Files(w.path)[0])
 			}
-			if compress {
-				require.Eventually(t, func() bool {
-					packed, _ := filepath.Glob(filepath.Join(filepath.Dir(w.Filename), "*.gz"))
-					plain, _ := filepath.Glob(filepath.Join(filepath.Dir(w.Filename), "*.log"))
-					return len(packed) == 2 && len(plain) == 1
-				}, 5*time.Second, time.Millisecond)
-			}
-			require.Len(t, Files(w.Filename), 3)
-			require.Equal(t, "pv-1 pv-2 pv-3", read(t, w.Filename, Filter{}))
+			require.Len(t, Files(w.path), 3)
+			require.Equal(t, "pv-1 pv-2 pv-3", read(t, w.path, Filter{}))
 			old := time.Now().Add(-time.Hour)
-			require.NoError(t, os.Chtimes(Files(w.Filename)[0], old, old))
-			require.Equal(t, "pv-2 pv-3", read(t, w.Filename, Filter{Since: time.Now().Add(-time.Minute)}))
+			require.NoError(t, os.Chtimes(Files(w.path)[0], old, old))
+			require.Equal(t, "pv-2 pv-3", read(t, w.path, Filter{Since: time.Now().Add(-time.Minute)}))
 		})
 	}
 }
 
 func TestFilters(t *testing.T) {
-	w := newWriter(t, false)
+	w := newWriter(t)
 	w.answered("attach", "pv-1", success)
 	w.answered("detach", "pv-2", failure)
 	w.answered("mount", "pv-1", driver.Reply{Status: driver.NotSupported})
@@ -110,19 +122,19 @@ func TestFilters(t *testing.T) {
 		"of nobody else": {Filter{PV: "pv-"}, ""},
 	}
 	for name, test := range tests {
-		t.Run(name, func(t *testing.T) { require.Equal(t, test.want, read(t, w.Filename, test.filter)) })
+		t.Run(name, func(t *testing.T) { require.Equal(t, test.want, read(t, w.path, test.filter)) })
 	}
 	err = Read(t.Context(), filepath.Join(t.TempDir(), "iscsi.log"), Filter{}, false, nil)
 	require.ErrorContains(t, err, "there is no log")
 }
 
 func TestPrintsATable(t *testing.T) {
-	w := newWriter(t, false)
+	w := newWriter(t)
 	w.answered("waitforattach", "pv-datera-0", success)
 	w.answered("detach", "", failure)
 	var text strings.Builder
 	printer := &Printer{W: &text}
-	require.NoError(t, Read(t.Context(), w.Filename, Filter{}, false, printer.Print))
+	require.NoError(t, Read(t.Context(), w.path, Filter{}, false, printer.Print))
 	lines := strings.Split(text.String(), "\n")
 	require.Equal(t, "TIME                 VERB           PV           DURATION  RESULT   MESSAGE", lines[0])
 	require.Equal(t, "  waitforattach  pv-datera-0    1.235s  Success  /dev/sdb", lines[1][19:])
@@ -133,11 +145,11 @@ func TestPrintsATable(t *testing.T) {
 }
 
 func TestFollowsThroughARotation(t *testing.T) {
-	w := newWriter(t, false)
+	w := newWriter(t)
 	ctx, stop := context.WithCancel(t.Context())
 	got, ended := make(chan string, 100), make(chan error, 1)
 	go func() {
-		ended <- Read(ctx, w.Filename, Filter{}, true, func(entries []Entry) error {
+		ended <- Read(ctx, w.path, Filter{}, true, func(entries []Entry) error {
 			for _, e := range entries {
 				got <- e.PV
 			}
@@ -162,7 +174,7 @@ func TestFollowsThroughARotation(t *testing.T) {
 	next("pv-3")
 	line, err := json.Marshal(map[string]any{"msg": "answered", "pv": "pv-4"})
 	require.NoError(t, err)
-	file, err := os.OpenFile(w.Filename, os.O_WRONLY|os.O_APPEND, 0)
+	file, err := os.OpenFile(w.path, os.O_WRONLY|os.O_APPEND, 0)
 	require.NoError(t, err)
 	defer file.Close()
 	_, _ = file.Write(line[:5])
