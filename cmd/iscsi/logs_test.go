@@ -145,6 +145,22 @@ func TestCallsThatFindTheLogFullLoseNoLine(t *testing.T) {
 	require.Len(t, calllog.Files(path), 2, "one rotation was enough")
 }
 
+// Libraries and the runtime write there, whatever they write and for as many years.
+func TestStderrBesideTheLogIsBounded(t *testing.T) {
+	p := newPlace(t, func(c *driver.Config) { c.Log.MaxSizeMiB = 1 })
+	path := filepath.Join(p.dir, "log", "iscsi.log.stderr")
+	require.NoError(t, os.Mkdir(filepath.Dir(path), 0o700))
+	for range 3 {
+		require.NoError(t, os.WriteFile(path, make([]byte, 1<<20+1), 0o600))
+		say(t, p.command("detach", "pv-1", "node-a"))
+		info, err := os.Stat(path)
+		require.NoError(t, err)
+		require.Less(t, info.Size(), int64(1<<20))
+	}
+	require.Len(t, calllog.Files(path), 2, "one that was rotated away is kept")
+	require.Len(t, calllog.Files(filepath.Join(p.dir, "log", "iscsi.log")), 1, "it counts as a file of the log")
+}
+
 func TestCallsAreCountedWhereThatIsWanted(t *testing.T) {
 	p, pv := onArray(t, func(c *driver.Config) { c.Metrics = filepath.Join(c.StateDir, "..", "datera_iscsi.prom") })
 	file := filepath.Join(p.dir, "datera_iscsi.prom")

@@ -108,8 +108,9 @@ func openLog(config driver.LogConfig) (*slog.Logger, func()) {
 	if err != nil {
 		return slog.New(slog.DiscardHandler), func() {}
 	}
-	if stderr, err := os.OpenFile(config.Path+".stderr", os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600); err == nil {
-		_ = unix.Dup3(int(stderr.Fd()), 2, 0)
+	limits.Backups = 1
+	if stderr, err := calllog.Append(config.Path+".stderr", limits); err == nil {
+		_ = stderr.TakeOver(2)
 		_ = stderr.Close()
 	}
 	var level slog.Level

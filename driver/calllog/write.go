@@ -75,6 +75,9 @@ func (w *Writer) Close() error {
 	return file.Close()
 }
 
+// TakeOver makes a descriptor of this process lead to the log, whatever writes to it.
+func (w *Writer) TakeOver(descriptor int) error { return unix.Dup3(int(w.file.Fd()), descriptor, 0) }
+
 // makeRoom rotates a file away to which so many bytes more are too much, and tells whether it did. A file that cannot be
 // rotated is written to as it is.
 func (w *Writer) makeRoom(more int64) (rotated bool) {

@@ -158,6 +158,30 @@ func TestACallThatComesWhileAnotherAddsUpIsCounted(t *testing.T) {
 	require.Equal(t, 2, r.calls(t))
 }
 
+func TestWhatAKilledCallWasWritingIsSwept(t *testing.T) {
+	r := newRecorder(t, t.TempDir())
+	folder := filepath.Dir(r.Path)
+	stale := []string{folder + "/.datera_iscsi.prom.1234", r.Dir + "/.state-1234", r.notes() + "/.call-1234.json"}
+	others := []string{folder + "/.other.prom.1234", folder + "/other.prom"}
+	written := folder + "/.datera_iscsi.prom.5678" // by a call that goes on
+	require.NoError(t, os.MkdirAll(r.notes(), 0o700))
+	for _, path := range append(append(stale, others...), written) {
+		require.NoError(t, os.WriteFile(path, nil, 0o600))
+		if path != written {
+			old := time.Now().Add(-2 * time.Hour)
+			require.NoError(t, os.Chtimes(path, old, old))
+		}
+	}
+	require.NoError(t, r.Record(t.Context(), call("mount", true, time.Second)))
+	for _, path := range stale {
+		require.NoFileExists(t, path)
+	}
+	for _, path := range append(others, written) {
+		require.FileExists(t, path)
+	}
+	require.Equal(t, 1, r.calls(t))
+}
+
 func TestAFileSystemThatHangsDelaysNoCall(t *testing.T) {
 	dir := t.TempDir()
 	r := newRecorder(t, dir)

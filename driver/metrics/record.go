@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -56,7 +57,7 @@ func (r Recorder) record(ctx context.Context, call Call) error {
 	if err != nil {
 		return err
 	}
-	if _, err := replace(r.notes(), "call-*.json", "", note, 0o600); err != nil {
+	if _, err := replace(r.notes(), ".call-*.json", "", note, 0o600); err != nil {
 		return err
 	}
 	for ctx.Err() == nil {
@@ -106,7 +107,7 @@ func (r Recorder) addUp() error {
 	if err != nil {
 		return err
 	}
-	if _, err := replace(r.Dir, "state-*", r.state(), content, 0o600); err != nil {
+	if _, err := replace(r.Dir, ".state-*", r.state(), content, 0o600); err != nil {
 		return err
 	}
 	for _, note := range notes {
@@ -114,15 +115,37 @@ func (r Recorder) addUp() error {
 			return err
 		}
 	}
+	for dir, prefix := range map[string]string{r.notes(): ".call-", r.Dir: ".state-", filepath.Dir(r.Path): r.unfinished()} {
+		sweep(dir, prefix)
+	}
 	// The collector reads NAME.prom only, so it never sees a file that is being written.
-	_, err = replace(filepath.Dir(r.Path), "."+filepath.Base(r.Path)+".*", r.Path, s.text(r), 0o644)
+	_, err = replace(filepath.Dir(r.Path), r.unfinished()+"*", r.Path, s.text(r), 0o644)
 	return err
 }
 
-// replace writes a file by way of another beside it; to a new name of the pattern where path is "". It does not wait for
+// unfinished begins the name of a file that is to become the collector's.
+func (r Recorder) unfinished() string { return "." + filepath.Base(r.Path) + "." }
+
+// sweepAge is when nobody writes to a file any more: a call ends long before.
+const sweepAge = time.Hour
+
+// sweep removes what processes left that were killed while they replaced a file. It may stay: the next call sweeps, too.
+func sweep(dir, prefix string) {
+	entries, _ := os.ReadDir(dir)
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), prefix) {
+			continue
+		}
+		if info, err := entry.Info(); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > sweepAge {
+			_ = os.Remove(filepath.Join(dir, entry.Name()))
+		}
+	}
+}
+
+// replace writes a file by way of another beside it, of the pattern .NAME; to NAME where path is "". It does not wait for
 // the disk: after a power cut it is enough to count from zero.
 func replace(dir, pattern, path string, content []byte, mode os.FileMode) (string, error) {
-	file, err := os.CreateTemp(dir, "."+pattern)
+	file, err := os.CreateTemp(dir, pattern)
 	if err != nil {
 		return "", err
 	}
