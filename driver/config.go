@@ -70,12 +70,13 @@ type CHAPConfig struct {
 	MutualPassword string `json:"mutual_password,omitempty"`
 }
 
-// LogConfig says where the log goes and how much of it.
+// LogConfig says where the log goes and how much of it. What is empty or 0 and not the default is written out, too: the
+// installer writes the configuration for the nodes.
 type LogConfig struct {
-	Path       string `json:"path,omitempty"`
+	Path       string `json:"path"`                   // "": there is no log
 	Level      string `json:"level,omitempty"`        // debug, info, warn or error
-	MaxSizeMiB int    `json:"max_size_mib,omitempty"` // rotated beyond
-	MaxBackups int    `json:"max_backups,omitempty"`
+	MaxSizeMiB int    `json:"max_size_mib,omitempty"` // rotated beyond; 1 or more
+	MaxBackups int    `json:"max_backups"`            // so many rotated files are kept; 0: none
 	MaxAgeDays int    `json:"max_age_days,omitempty"` // rotated files beyond are deleted; 0: none for its age
 }
 
@@ -217,7 +218,10 @@ func (c Config) check() error {
 	if c.Metrics != "" && (!filepath.IsAbs(c.Metrics) || filepath.Ext(c.Metrics) != ".prom") {
 		refuse("metrics", c.Metrics, "an absolute path that ends in .prom, in the folder of node-exporter's textfile collector")
 	}
-	for field, number := range map[string]int{"log.max_size_mib": c.Log.MaxSizeMiB, "log.max_backups": c.Log.MaxBackups, "log.max_age_days": c.Log.MaxAgeDays} {
+	if c.Log.MaxSizeMiB < 1 {
+		refuse("log.max_size_mib", fmt.Sprint(c.Log.MaxSizeMiB), "1 or more; without a log, path is empty")
+	}
+	for field, number := range map[string]int{"log.max_backups": c.Log.MaxBackups, "log.max_age_days": c.Log.MaxAgeDays} {
 		if number < 0 {
 			refuse(field, fmt.Sprint(number), "a whole number that is not negative")
 		}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"sigs.k8s.io/yaml"
 )
 
 func noEnvironment(string) string { return "" }
@@ -77,6 +78,8 @@ func TestLoadConfigRefuses(t *testing.T) {
 		"a timeout":                   {"replacement_timeout: 0", 0o600, []string{"replacement_timeout", `"0"`, "1 to 3600"}},
 		"a node":                      {"node: A B", 0o600, []string{"node", "A B"}},
 		"an age":                      {"log: {max_age_days: -1}", 0o600, []string{"log.max_age_days", `"-1"`, "not negative"}},
+		"a size":                      {"log: {max_size_mib: 0}", 0o600, []string{"log.max_size_mib", `"0"`, "1 or more"}},
+		"a number of files":           {"log: {max_backups: -1}", 0o600, []string{"log.max_backups", `"-1"`, "not negative"}},
 		"a file of metrics":           {"metrics: /var/lib/node_exporter/iscsi.txt", 0o600, []string{"metrics", "iscsi.txt", "ends in .prom"}},
 		"a log level":                 {"log: {level: loud}", 0o600, []string{"log.level", "loud"}},
 	}
@@ -90,6 +93,24 @@ func TestLoadConfigRefuses(t *testing.T) {
 				require.ErrorContains(t, err, words)
 			}
 			require.NotContains(t, err.Error(), "canary", "the message shows a secret")
+		})
+	}
+}
+
+// The installer writes the configuration that it was given for the nodes.
+func TestAConfigurationIsTheSameOnceItIsWritten(t *testing.T) {
+	for _, content := range []string{
+		"{}", "log: {path: ''}", "log: {max_backups: 0}", "log: {level: debug, max_size_mib: 1, max_backups: 7, max_age_days: 3}", "attach: none\ntenant: /root/shop",
+	} {
+		t.Run(content, func(t *testing.T) {
+			given, err := LoadConfig([]string{writeConfig(t, content, 0o600)}, noEnvironment)
+			require.NoError(t, err)
+			document, err := yaml.Marshal(given)
+			require.NoError(t, err)
+			onNode, err := LoadConfig([]string{writeConfig(t, string(document), 0o600)}, noEnvironment)
+			require.NoError(t, err)
+			given.Path, onNode.Path = "", ""
+			require.Equal(t, given, onNode)
 		})
 	}
 }

@@ -80,7 +80,7 @@ func newPlace(t *testing.T, change func(*driver.Config)) place {
 	config := driver.Config{
 		StateDir: filepath.Join(p.dir, "state"), RunDir: filepath.Join(p.dir, "run"),
 		Attach: driver.AttachController, Cluster: "kubernetes",
-		Log: driver.LogConfig{Path: filepath.Join(p.dir, "log", "iscsi.log"), Level: "debug"},
+		Log: driver.LogConfig{Path: filepath.Join(p.dir, "log", "iscsi.log"), Level: "debug", MaxBackups: 5},
 	}
 	if change != nil {
 		change(&config)

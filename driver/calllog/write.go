@@ -14,8 +14,8 @@ import (
 
 // Limits say how much of a log is kept.
 type Limits struct {
-	Bytes   int64         // beyond, the file is rotated away
-	Backups int           // so many rotated files are kept; 0: none
+	Bytes   int64         // beyond, the file is rotated away; 0: never
+	Backups int           // so many rotated files are kept; 0: none; negative: all
 	Age     time.Duration // rotated files beyond are deleted; 0: none for its age
 }
 
@@ -81,7 +81,7 @@ func (w *Writer) TakeOver(descriptor int) error { return unix.Dup3(int(w.file.Fd
 // makeRoom rotates a file away to which so many bytes more are too much, and tells whether it did. A file that cannot be
 // rotated is written to as it is.
 func (w *Writer) makeRoom(more int64) (rotated bool) {
-	for {
+	for w.limits.Bytes > 0 {
 		info, err := w.file.Stat()
 		if err != nil || info.Size() == 0 || info.Size()+more <= w.limits.Bytes {
 			return rotated
@@ -106,6 +106,7 @@ func (w *Writer) makeRoom(more int64) (rotated bool) {
 		_ = w.file.Close()
 		w.file = next
 	}
+	return rotated
 }
 
 func lockFile(file *os.File) error { return unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB) }
@@ -140,7 +141,8 @@ func (w *Writer) prune() {
 		if err != nil {
 			continue // not made by a rotation
 		}
-		if tooOld := w.limits.Age > 0 && time.Since(at) > w.limits.Age; tooOld || kept >= w.limits.Backups {
+		tooOld := w.limits.Age > 0 && time.Since(at) > w.limits.Age
+		if tooOld || w.limits.Backups >= 0 && kept >= w.limits.Backups {
 			_ = os.Remove(path)
 			continue
 		}

@@ -60,15 +60,17 @@ func TestWritersThatRotateAtOnceLoseNoLine(t *testing.T) {
 }
 
 func TestOnlySoManyRotatedFilesAreKept(t *testing.T) {
-	for _, backups := range []int{0, 2} {
+	for _, backups := range []int{0, 2, -1} {
 		t.Run(fmt.Sprint(backups), func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "iscsi.log")
 			foreign := filepath.Join(filepath.Dir(path), "iscsi-by-hand.log")
 			require.NoError(t, os.WriteFile(foreign, []byte("precious\n"), 0o600))
 			w, err := Append(path, Limits{Bytes: 20, Backups: backups})
 			require.NoError(t, err)
+			var all []string
 			for line := range 9 {
-				_, err := fmt.Fprintf(w, "line %d of the log\n", line)
+				all = append(all, fmt.Sprintf("line %d of the log\n", line))
+				_, err := w.Write([]byte(all[line]))
 				require.NoError(t, err)
 			}
 			require.NoError(t, w.Close())
@@ -80,7 +82,8 @@ func TestOnlySoManyRotatedFilesAreKept(t *testing.T) {
 					kept.Write(content)
 				}
 			}
-			require.Equal(t, []string{"line 8 of the log\n", "", "line 6 of the log\nline 7 of the log\nline 8 of the log\n"}[backups], kept.String())
+			last := map[int]int{0: 1, 2: 3, -1: 9}[backups]
+			require.Equal(t, strings.Join(all[len(all)-last:], ""), kept.String())
 			require.FileExists(t, foreign)
 		})
 	}

@@ -40,7 +40,7 @@ func (c *Cluster) ControlPlaneConfig() driver.Config {
 		ManagementIP: c.Lab.Array.Forwarded(lab.ArrayPort), Scheme: "http", Aliases: []string{lab.ArrayAddress},
 		Username: lab.User, Password: lab.Password, Attach: driver.AttachController,
 		StateDir: filepath.Join(c.folder, "driver", "state"), RunDir: filepath.Join(c.folder, "driver", "run"),
-		Log: driver.LogConfig{Path: filepath.Join(c.folder, "driver", "iscsi.log"), Level: "debug"},
+		Log: driver.LogConfig{Path: filepath.Join(c.folder, "driver", "iscsi.log"), Level: "debug", MaxBackups: 5},
 	}
 }
 

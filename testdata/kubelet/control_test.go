@@ -35,7 +35,7 @@ func controlConfig(dir string, array *dateratest.Server, change func(*driver.Con
 	config := driver.Config{
 		ManagementIP: array.Address(), Scheme: "http", Username: lab.User, Password: lab.Password, Aliases: []string{lab.ArrayAddress},
 		StateDir: filepath.Join(dir, "state"), RunDir: filepath.Join(dir, "run"),
-		Log: driver.LogConfig{Path: filepath.Join(dir, "iscsi.log"), Level: "debug"},
+		Log: driver.LogConfig{Path: filepath.Join(dir, "iscsi.log"), Level: "debug", MaxBackups: 5},
 	}
 	if change != nil {
 		change(&config)

@@ -37,7 +37,7 @@ func newNode(t *testing.T, mode driver.AttachMode, secrets ...runtime.Object) *k
 }
 
 func nodeConfig(mode driver.AttachMode, credentials bool) driver.Config {
-	config := driver.Config{Attach: mode, Log: driver.LogConfig{Path: "/var/log/datera-iscsi/iscsi.log", Level: "debug"}}
+	config := driver.Config{Attach: mode, Log: driver.LogConfig{Path: "/var/log/datera-iscsi/iscsi.log", Level: "debug", MaxBackups: 5}}
 	if credentials {
 		config.ManagementIP, config.Username, config.Password = lab.ArrayAddress, lab.User, lab.Password
 	}

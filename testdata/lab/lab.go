@@ -183,7 +183,7 @@ func (m *Machine) Configure(ctx context.Context, change func(*driver.Config)) er
 		ManagementIP: ArrayAddress, Username: User, Password: Password,
 		Attach: driver.AttachController, Cluster: "kubernetes",
 		Tenant: "/root", APIVersion: "2.2", StateDir: "/var/lib/datera-iscsi", RunDir: "/run/datera-iscsi",
-		Log: driver.LogConfig{Path: logPath, Level: "debug", MaxSizeMiB: 10},
+		Log: driver.LogConfig{Path: logPath, Level: "debug", MaxSizeMiB: 10, MaxBackups: 5},
 	}
 	if change != nil {
 		change(&config)
