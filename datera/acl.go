@@ -81,38 +81,15 @@ type operation struct {
 
 // AddInitiatorGroup lets the members of a group log in to a target. It is no error when they may already.
 func (c *Client) AddInitiatorGroup(ctx context.Context, storageInstancePath, group string) error {
-	err := c.changeACL(ctx, storageInstancePath, group, "add")
-	if IsConflict(err) {
-		return nil
-	}
-	return err
-}
-
-// RemoveInitiatorGroup takes a group from the ACL of a target. It is no error when it is not there, or the
-// target is not.
-func (c *Client) RemoveInitiatorGroup(ctx context.Context, storageInstancePath, group string) error {
-	err := c.changeACL(ctx, storageInstancePath, group, "remove")
-	if IsNotFound(err) {
-		return nil
-	}
-	if isRefusal(err) { // perhaps because it is not there, and this must not be guessed
-		var acl ACL
-		if readErr := c.call(ctx, get, under(storageInstancePath, "acl_policy"), nil, &acl); readErr != nil {
-			return errors.Join(err, readErr)
-		}
-		if !slices.ContainsFunc(acl.InitiatorGroups, func(r Reference) bool { return r.Name == group }) {
-			return nil
-		}
-	}
-	return err
-}
-
-func (c *Client) changeACL(ctx context.Context, storageInstancePath, group, op string) error {
 	item := at("initiator_groups", group)
 	if item.err != nil {
 		return item.err
 	}
-	return c.call(ctx, put, under(storageInstancePath, "acl_policy", "initiator_groups"), operation{item.path, op}, nil)
+	err := c.call(ctx, put, under(storageInstancePath, "acl_policy", "initiator_groups"), operation{item.path, "add"}, nil)
+	if IsConflict(err) {
+		return nil
+	}
+	return err
 }
 
 // InitiatorGroup is a set of initiators that ACLs can name.

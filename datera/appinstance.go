@@ -19,23 +19,19 @@ type AppInstance struct {
 	Path              string            `json:"path"` // always with the UUID, also when read by name
 	Name              string            `json:"name"`
 	ID                string            `json:"id"`
-	Tenant            string            `json:"tenant"`
 	AdminState        string            `json:"admin_state"`
 	OpState           string            `json:"op_state"` // "cloning" while a clone is being made
 	Descr             string            `json:"descr"`
 	AccessControlMode string            `json:"access_control_mode"`
-	AppTemplate       Reference         `json:"app_template"`
 	StorageInstances  []StorageInstance `json:"storage_instances"`
 }
 
 // StorageInstance is one iSCSI target.
 type StorageInstance struct {
-	Path       string `json:"path"`
-	Name       string `json:"name"`
-	UUID       string `json:"uuid"`
-	AdminState string `json:"admin_state"`
-	OpState    string `json:"op_state"` // available, unavailable or failed
-	Access     struct {
+	Path    string `json:"path"`
+	Name    string `json:"name"`
+	OpState string `json:"op_state"` // available, unavailable or failed
+	Access  struct {
 		IPs []string `json:"ips"` // of the portals, without a port; may be filled some seconds after the target is online
 		IQN string   `json:"iqn"`
 	} `json:"access"`
@@ -61,11 +57,10 @@ func (si *StorageInstance) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// Operational states of a storage instance and of a volume.
+// Operational states of a storage instance.
 const (
-	OpStateAvailable   = "available"
-	OpStateUnavailable = "unavailable"
-	OpStateFailed      = "failed"
+	OpStateAvailable = "available"
+	OpStateFailed    = "failed"
 )
 
 // Volume is one LUN.
@@ -78,9 +73,7 @@ type Volume struct {
 	CapacityInUseGiB  int64             `json:"-"`
 	PlacementMode     string            `json:"placement_mode"`
 	PlacementPolicy   Reference         `json:"placement_policy"`
-	OpState           string            `json:"op_state"`
-	OpStatus          string            `json:"op_status"` // for instance "volume_resize_in_progress"
-	LUN               *int              `json:"-"`         // nil when the volume was not read with its storage instance
+	LUN               *int              `json:"-"` // nil when the volume was not read with its storage instance
 	PerformancePolicy PerformancePolicy `json:"performance_policy"`
 }
 
@@ -192,7 +185,7 @@ func (c *Client) DeleteAppInstance(ctx context.Context, id string) error {
 }
 
 // ResizeVolume sets the size of a volume, online or offline. The array only grows volumes, and may still be
-// at it when the answer comes (Volume.OpStatus).
+// at it when the answer comes.
 func (c *Client) ResizeVolume(ctx context.Context, volumePath string, sizeGiB int64) (*Volume, error) {
 	return fetch[Volume](ctx, c, put, under(volumePath), map[string]int64{"size": sizeGiB})
 }

@@ -45,14 +45,9 @@ func (c Config) String() string {
 
 // Client speaks to one array in one tenant. It is safe for concurrent use.
 type Client struct {
-	*connection
-	tenant string
-}
-
-// connection is what the clients of all tenants share.
-type connection struct {
 	config   Config
 	server   string // scheme://host:port
+	tenant   string // path
 	minor    int    // of the API version 2.minor
 	http     *resty.Client
 	session  session
@@ -63,7 +58,7 @@ type connection struct {
 // New checks the configuration. It makes no request and touches no file but CAFile.
 func New(config Config) (*Client, error) {
 	var err error
-	c := &connection{config: config, log: config.Logger}
+	c := &Client{config: config, tenant: tenantPath(config.Tenant), log: config.Logger}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
@@ -79,25 +74,15 @@ func New(config Config) (*Client, error) {
 	if c.minor, err = minorVersion(config.APIVersion); err != nil {
 		return nil, err
 	}
+	if err = c.checkTenant(); err != nil {
+		return nil, err
+	}
 	if c.http, err = newHTTP(config.CAFile, &c.requests); err != nil {
 		return nil, err
 	}
 	c.session.init(config, c.server, c.log)
-	client := &Client{connection: c, tenant: tenantPath(config.Tenant)}
-	return client, client.checkTenant()
+	return c, nil
 }
-
-// InTenant returns a client of another tenant: "/root/x", or "x" for short; an empty path keeps this
-// tenant. It shares the session, the connections and the counter.
-func (c *Client) InTenant(path string) *Client {
-	if path == "" {
-		return c
-	}
-	return &Client{connection: c.connection, tenant: tenantPath(path)}
-}
-
-// Tenant is the path of the client's tenant, "/root" or "/root/x".
-func (c *Client) Tenant() string { return c.tenant }
 
 // Requests counts the HTTP requests made so far, logins and repetitions included.
 func (c *Client) Requests() int64 { return c.requests.Load() }
@@ -196,8 +181,8 @@ const patience = 300 * time.Second
 // do makes a call within a session and decodes the data of the answer into out, unless that is nil.
 // It returns the whole body too. A key that the array no longer takes is renewed once.
 func (c *Client) do(ctx context.Context, r request, out any) ([]byte, error) {
-	if err := errors.Join(c.checkTenant(), r.at.err); err != nil {
-		return nil, err
+	if r.at.err != nil {
+		return nil, r.at.err
 	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc

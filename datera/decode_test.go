@@ -18,10 +18,10 @@ func TestDecodeAppInstance(t *testing.T) {
 	require.NoError(t, err)
 	want := &AppInstance{
 		Path: "/app_instances/b1ac5967-12aa-4959-b24c-c60dd40d0a13", Name: "shop_db1", ID: "b1ac5967-12aa-4959-b24c-c60dd40d0a13",
-		Tenant: "/root", AdminState: AdminOnline, AccessControlMode: "deny_all",
+		AdminState: AdminOnline, AccessControlMode: "deny_all",
 	}
 	si := StorageInstance{
-		Path: siPath, Name: "storage-1", UUID: "66009bb6-d5b1-43b2-8e0f-173fecead687", AdminState: AdminOnline, OpState: OpStateAvailable,
+		Path: siPath, Name: "storage-1", OpState: OpStateAvailable,
 		AccessControlMode: "deny_all", ActiveInitiators: []string{iqn}, Auth: Auth{Type: AuthCHAP, TargetUserName: "host"},
 		ACL: ACL{
 			Initiators:      []Reference{{Path: "/initiators/" + iqn, Name: iqn}},
@@ -31,7 +31,7 @@ func TestDecodeAppInstance(t *testing.T) {
 		Volumes: []Volume{{
 			Path: volPath, Name: "volume-1", UUID: "6c26437d-0a7d-4f5e-9d0f-0f6a3d0f8a11", SizeGiB: 16, ReplicaCount: 3, CapacityInUseGiB: 2,
 			PlacementMode: "hybrid", PlacementPolicy: Reference{Path: "/placement_policies/default", Name: "default"},
-			OpState: OpStateAvailable, OpStatus: "none", LUN: new(0), PerformancePolicy: PerformancePolicy{1000, 1, 2, 10240, 3, 4},
+			LUN: new(0), PerformancePolicy: PerformancePolicy{1000, 1, 2, 10240, 3, 4},
 		}},
 	}
 	si.Access.IPs, si.Access.IQN = []string{"172.28.41.43", "172.29.41.56"}, "iqn.2013-05.com.daterainc:tc:01:sn:9b8e220259a8a79f"

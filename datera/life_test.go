@@ -122,17 +122,13 @@ func TestLifeOfAVolume(t *testing.T) {
 			ai, err = c.SetAdminState(ctx, ai.ID, datera.AdminOffline, true)
 			require.NoError(t, err)
 			require.Equal(t, datera.AdminOffline, ai.AdminState)
-			for range 2 {
-				require.NoError(t, c.RemoveInitiatorGroup(ctx, target.Path, "shop_db1"))
-			}
 			require.ErrorContains(t, c.DeleteInitiator(ctx, iqn), "in use by /initiator_groups/shop_db1")
 			for range 2 {
-				require.NoError(t, c.DeleteInitiatorGroup(ctx, "shop_db1"))
 				require.NoError(t, c.DeleteAppInstance(ctx, "shop_db1"))
+				require.NoError(t, c.DeleteInitiatorGroup(ctx, "shop_db1"))
 				require.NoError(t, c.DeleteInitiator(ctx, iqn))
 			}
 			require.NotContains(t, array.Initiators("/root"), iqn)
-			require.NoError(t, c.RemoveInitiatorGroup(ctx, target.Path, "shop_db1"))
 			tenants, err := c.Tenants(ctx)
 			require.NoError(t, err)
 			require.Equal(t, []string{"/root"}, tenants)
@@ -148,15 +144,20 @@ func TestInheritedInitiator(t *testing.T) {
 			array := dateratest.Start(t)
 			_, err := array.Do("/root", "POST", "/tenants", map[string]string{"name": "shop"})
 			require.NoError(t, err)
-			root, err := datera.New(datera.Config{Scheme: "http", Address: strings.TrimPrefix(array.URL, "http://"), APIVersion: version, Username: "admin", Password: "password"})
-			require.NoError(t, err)
+			in := func(tenant string) *datera.Client {
+				c, err := datera.New(datera.Config{
+					Scheme: "http", Address: strings.TrimPrefix(array.URL, "http://"), APIVersion: version, Username: "admin", Password: "password", Tenant: tenant,
+				})
+				require.NoError(t, err)
+				return c
+			}
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
 			const iqn = "iqn.1993-08.org.debian:01:abc123"
-			_, err = root.RegisterInitiator(ctx, iqn, "node 1")
+			_, err = in("").RegisterInitiator(ctx, iqn, "node 1")
 			require.NoError(t, err)
 
-			shop := root.InTenant("shop")
+			shop := in("shop")
 			initiator, err := shop.RegisterInitiator(ctx, iqn, "node 1")
 			require.NoError(t, err)
 			require.Equal(t, "/root", initiator.Tenant)
@@ -176,7 +177,7 @@ func TestInheritedInitiator(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, []string{"/root/shop"}, tenants)
 
-			_, err = root.InTenant("nowhere").AppInstance(ctx, "shop_db1")
+			_, err = in("nowhere").AppInstance(ctx, "shop_db1")
 			require.ErrorContains(t, err, "in tenant /root/nowhere")
 		})
 	}

@@ -60,7 +60,6 @@ func TestRequests(t *testing.T) {
 			return c.SetMetadata(ctx, "shop_db1", map[string]string{"formatted": "true"})
 		}},
 		{"add-group", "", func(ctx context.Context, c *Client) error { return c.AddInitiatorGroup(ctx, siPath, "shop_db1") }},
-		{"remove-group", "", func(ctx context.Context, c *Client) error { return c.RemoveInitiatorGroup(ctx, siPath, "shop_db1") }},
 		{"register-initiator", "", func(ctx context.Context, c *Client) error {
 			_, err := c.RegisterInitiator(ctx, iqn, "node 1")
 			return err
@@ -133,22 +132,18 @@ func TestHeaders(t *testing.T) {
 	c := connect(t, config)
 	_, err := c.AppInstance(within(t, 5e9), "shop_db1")
 	require.NoError(t, err)
-	_, err = c.InTenant("/root/other").AppInstance(within(t, 5e9), "shop_db1")
-	require.NoError(t, err)
 
-	require.Len(t, a.calls, 3)
-	login, first, second := a.calls[0], a.calls[1], a.calls[2]
+	require.Len(t, a.calls, 2)
+	login, first := a.calls[0], a.calls[1]
 	require.JSONEq(t, `{"name":"admin","password":"`+password+`","remote_server":"ldap1"}`, string(login.Body))
 	require.Empty(t, login.header.Values("Auth-Token"))
 	require.Empty(t, login.header.Values("tenant"))
 	require.Equal(t, "application/json", login.header.Get("Content-Type"))
 	require.Equal(t, "driver 1.0", login.header.Get("Datera-Driver"))
 	require.Equal(t, "/root/shop", first.header.Get("tenant"))
-	require.Equal(t, "/root/other", second.header.Get("tenant"))
-	require.Equal(t, a.key, second.header.Get("Auth-Token"))
+	require.Equal(t, a.key, first.header.Get("Auth-Token"))
 	require.Empty(t, first.Body, "a GET has no body")
-	require.EqualValues(t, 3, c.Requests())
-	require.EqualValues(t, 3, c.InTenant("other").Requests(), "one counter for all tenants")
+	require.EqualValues(t, 2, c.Requests())
 }
 
 // What cannot be a name never reaches the array.
@@ -176,7 +171,6 @@ func TestRequestsRefusedBeforehand(t *testing.T) {
 		"initiator filter": func() error { _, err := c.InitiatorByName(ctx, "a,b"); return err },
 		"initiator":        func() error { _, err := c.RegisterInitiator(ctx, "iqn/x", "node1"); return err },
 		"initiator's name": func() error { _, err := c.RegisterInitiator(ctx, iqn, "1"); return err },
-		"tenant":           func() error { _, err := c.InTenant("x y\n").AppInstance(ctx, "shop_db1"); return err },
 		"auth type":        func() error { return c.SetAuth(ctx, siPath, Auth{Type: "kerberos"}) },
 		"CHAP password":    func() error { return c.SetAuth(ctx, siPath, Auth{Type: AuthCHAP, TargetUserName: "host"}) },
 		"mutual CHAP": func() error {
@@ -232,9 +226,11 @@ func TestNew(t *testing.T) {
 	c, err := New(Config{Address: "10.0.0.5", Scheme: "http", Username: "admin", Password: password})
 	require.NoError(t, err)
 	require.Equal(t, "http://10.0.0.5:7717", c.Server())
-	require.Equal(t, "/root", c.Tenant())
-	require.Equal(t, "/root", c.InTenant("root").Tenant())
-	require.Equal(t, "/root/x", c.InTenant("x").InTenant("").Tenant())
+	for given, path := range map[string]string{"": "/root", "root": "/root", "x": "/root/x", "/root/x/": "/root/x"} {
+		c, err := New(Config{Address: "10.0.0.5", Username: "admin", Password: password, Tenant: given})
+		require.NoError(t, err)
+		require.Equal(t, path, c.tenant)
+	}
 
 	for name, test := range map[string]struct {
 		change func(*Config)

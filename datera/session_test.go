@@ -158,7 +158,7 @@ func TestSessionRenewal(t *testing.T) {
 			var all sync.WaitGroup
 			errs := make(chan error, 32)
 			for i := range cap(errs) {
-				all.Go(func() { errs <- read(within(t, 5e9), clients[i%2].InTenant(fmt.Sprintf("t%d", i))) })
+				all.Go(func() { errs <- read(within(t, 5e9), clients[i%2]) })
 			}
 			all.Wait()
 			for range cap(errs) {

@@ -15,18 +15,14 @@ import (
 
 // Entry is one call, as driver.LogAnswer wrote it.
 type Entry struct {
-	Time     time.Time     `json:"time"` // of the answer
-	Kind     string        `json:"msg"`
-	Call     string        `json:"call"`
-	Verb     string        `json:"verb"`
-	PV       string        `json:"pv"`
-	Volume   string        `json:"volume"`
-	Status   driver.Status `json:"status"`
-	Message  string        `json:"message"`
-	Device   string        `json:"device"`
-	Seconds  float64       `json:"seconds"`
-	Programs int64         `json:"programs"`
-	Requests int64         `json:"requests"`
+	Time    time.Time     `json:"time"` // of the answer
+	Kind    string        `json:"msg"`
+	Verb    string        `json:"verb"`
+	PV      string        `json:"pv"`
+	Status  driver.Status `json:"status"`
+	Message string        `json:"message"`
+	Device  string        `json:"device"`
+	Seconds float64       `json:"seconds"`
 
 	Line string `json:"-"` // of the log, as it is
 }
