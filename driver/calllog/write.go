@@ -40,7 +40,7 @@ func Append(path string, limits Limits) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{path: path, limits: limits, file: file}
+	w := &Writer{path: filepath.Clean(path), limits: limits, file: file}
 	w.makeRoom(0)
 	w.prune()
 	return w, nil

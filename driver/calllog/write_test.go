@@ -65,7 +65,7 @@ func TestOnlySoManyRotatedFilesAreKept(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "iscsi.log")
 			foreign := filepath.Join(filepath.Dir(path), "iscsi-by-hand.log")
 			require.NoError(t, os.WriteFile(foreign, []byte("precious\n"), 0o600))
-			w, err := Append(path, Limits{Bytes: 20, Backups: backups})
+			w, err := Append(filepath.Dir(path)+"//./iscsi.log", Limits{Bytes: 20, Backups: backups})
 			require.NoError(t, err)
 			var all []string
 			for line := range 9 {
