@@ -2,6 +2,8 @@
 package deploy
 
 import (
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,7 +20,12 @@ import (
 // daemonSets are those of an overlay, by name. A field that Kubernetes does not know is an error.
 func daemonSets(t *testing.T, overlay string) map[string]apps.DaemonSet {
 	t.Helper()
-	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join("overlays", overlay))
+	return build(t, filesys.MakeFsOnDisk(), filepath.Join("overlays", overlay))
+}
+
+func build(t *testing.T, files filesys.FileSystem, folder string) map[string]apps.DaemonSet {
+	t.Helper()
+	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(files, folder)
 	require.NoError(t, err)
 	sets := map[string]apps.DaemonSet{}
 	for _, resource := range resources.Resources() {
@@ -36,6 +43,25 @@ func daemonSets(t *testing.T, overlay string) map[string]apps.DaemonSet {
 	}
 	require.Len(t, sets, 2)
 	return sets
+}
+
+// changeable is a copy of the manifests that a test may change, as an administrator does.
+func changeable(t *testing.T) filesys.FileSystem {
+	t.Helper()
+	files := filesys.MakeFsInMemory()
+	for _, folder := range []string{"base", "overlays"} {
+		require.NoError(t, filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() {
+				return err
+			}
+			content, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			return files.WriteFile(path, content)
+		}))
+	}
+	return files
 }
 
 func clusterWide(kind string) string {
@@ -134,6 +160,21 @@ func requireQuickRollout(t *testing.T, container core.Container) {
 		return
 	}
 	require.LessOrEqual(t, container.ReadinessProbe.PeriodSeconds, int32(10))
+}
+
+// The overlay controller holds a patch for clusters that keep credentials off their workers. Without them a control plane could
+// not attach, detach, or cut a dead node off.
+func TestCredentialsAreKeptOffTheWorkersAlone(t *testing.T) {
+	const path = "overlays/controller/kustomization.yaml"
+	files := changeable(t)
+	content, err := files.ReadFile(path)
+	require.NoError(t, err)
+	before, patch, found := strings.Cut(string(content), "# patches:\n")
+	require.True(t, found)
+	require.NoError(t, files.WriteFile(path, []byte(before+"patches:\n"+strings.ReplaceAll(patch, "#   ", "  "))))
+	sets := build(t, files, "overlays/controller")
+	require.Contains(t, sets[workers].Spec.Template.Spec.Containers[0].Args, "--credentials=false")
+	require.NotContains(t, sets[controlPlane].Spec.Template.Spec.Containers[0].Args, "--credentials=false")
 }
 
 // Every node gets one installer: two would undo each other's work.

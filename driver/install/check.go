@@ -20,6 +20,9 @@ func (i *Installer) Check(ctx context.Context) error {
 	if configErr != nil {
 		return errors.Join(err, configErr)
 	}
+	if installed, _ := i.installed(); installed.Username == "" || installed.Password == "" {
+		err = errors.Join(err, i.needsCredentials(config))
+	}
 	if i.servesControlPlaneOnly() {
 		_, _, arrayErr := i.greet(ctx, config)
 		return errors.Join(err, arrayErr)

@@ -136,6 +136,9 @@ func wait(ctx context.Context, d time.Duration) bool {
 // installOnce makes one attempt. What does not depend on a step that failed is done all the same.
 func (i *Installer) installOnce(ctx context.Context) (success string, failures []failure) {
 	config, err := i.configuration()
+	if err == nil && !i.Credentials {
+		err = i.needsCredentials(config)
+	}
 	if err != nil {
 		return "", []failure{{StepConfiguration, err}}
 	}
@@ -168,13 +171,22 @@ func (i *Installer) configuration() (driver.Config, error) {
 	if err != nil {
 		return driver.Config{}, err
 	}
-	if !i.Credentials && config.Attach == driver.AttachKubelet {
-		return driver.Config{}, errors.New("attach mode kubelet needs the array's user name and password on every node: leave --credentials=false out")
-	}
 	if _, _, err := config.Connection(); err != nil && !registersByItself(config) {
 		return driver.Config{}, fmt.Errorf("%w. In a cluster it is the key datera-config of the Secret datera-config", err)
 	}
 	return config, nil
+}
+
+// needsCredentials says why the driver on this node cannot do without the array's user name and password; nil: it can.
+func (i *Installer) needsCredentials(config driver.Config) error {
+	switch {
+	case config.Attach == driver.AttachKubelet:
+		return errors.New("attach mode kubelet needs the array's user name and password on every node: leave --credentials=false out")
+	case config.Attach == driver.AttachController && i.ControlPlane:
+		return errors.New("in attach mode controller this node's kube-controller-manager attaches, detaches and cuts dead nodes off: " +
+			"it needs the array's user name and password; leave --credentials=false out on control-plane nodes")
+	}
+	return nil
 }
 
 // registersByItself tells of a node without credentials of its own: in attach mode none mount brings those of the

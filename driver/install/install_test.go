@@ -330,8 +330,11 @@ func TestRefuses(t *testing.T) {
 		says    string
 	}{
 		"attach mode kubelet without credentials": {func(h *host) { h.Credentials, h.Attach = false, driver.AttachKubelet }, "leave --credentials=false out"},
-		"an attach mode that there is not":        {func(h *host) { h.Attach = "automatic" }, "controller, kubelet or none"},
-		"a name that no node has":                 {func(h *host) { h.Node = "Node A" }, "node is \"Node A\""},
+		"attach mode controller without credentials on a control plane": {func(h *host) {
+			h.Credentials, h.ControlPlane = false, true
+		}, "kube-controller-manager attaches, detaches and cuts dead nodes off"},
+		"an attach mode that there is not": {func(h *host) { h.Attach = "automatic" }, "controller, kubelet or none"},
+		"a name that no node has":          {func(h *host) { h.Node = "Node A" }, "node is \"Node A\""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -375,6 +378,11 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		"a changed configuration": {func(h *host) {
 			require.NoError(h.t, os.WriteFile(h.installed(".datera-config"), []byte("x: y"), 0o600))
 		}, []string{"unknown key"}},
+		"a control plane without credentials": {func(h *host) {
+			h.Credentials = false
+			h.install()
+			h.ControlPlane = true
+		}, []string{"it needs the array's user name and password"}},
 		"a lost registration":      {func(h *host) { h.forget(iqn) }, []string{"look up node node-a", "not found"}},
 		"a changed initiator name": {func(h *host) { h.setInitiator(otherIQN) }, []string{"with initiator " + iqn, "its initiator is " + otherIQN}},
 		"two things at once": {func(h *host) {
