@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // ACL lists who may log in to a target whose access control mode is deny_all.
@@ -142,6 +143,18 @@ func (c *Client) InitiatorGroups(ctx context.Context, names ...string) (map[stri
 		}
 	}
 	return found, nil
+}
+
+// InitiatorGroupsWithPrefix lists the tenant's groups whose names begin so, sorted by name. The array's filter is not asked:
+// what its patterns can is known of whole names only.
+func (c *Client) InitiatorGroupsWithPrefix(ctx context.Context, prefix string) ([]InitiatorGroup, error) {
+	groups, err := list[InitiatorGroup](ctx, c, at("initiator_groups"), "", 0)
+	if err != nil {
+		return nil, err
+	}
+	groups = slices.DeleteFunc(groups, func(g InitiatorGroup) bool { return !strings.HasPrefix(g.Name, prefix) })
+	slices.SortFunc(groups, func(a, b InitiatorGroup) int { return strings.Compare(a.Name, b.Name) })
+	return groups, nil
 }
 
 // InitiatorGroup reads one group.

@@ -182,3 +182,30 @@ func TestInheritedInitiator(t *testing.T) {
 		})
 	}
 }
+
+func TestGroupsWithAPrefix(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{"2.1", "2.2", "2.3"} {
+		t.Run(version, func(t *testing.T) {
+			array := dateratest.Start(t)
+			c, err := datera.New(datera.Config{Scheme: "http", Address: array.Address(), APIVersion: version, Username: "admin", Password: "password"})
+			require.NoError(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			const iqn = "iqn.1993-08.org.debian:01:abc123"
+			require.NoError(t, array.RegisterInitiator(iqn, "node-1"))
+			for name, members := range map[string][]string{
+				"k8s_a_pv-2": nil, "k8s_a_pv-1": {iqn}, "k8s_b_pv-1": {iqn}, "k8s-ro_a_pv-1": {iqn}, "other_k8s_a_pv-1": {iqn},
+			} {
+				_, err := c.CreateInitiatorGroup(ctx, name, members...)
+				require.NoError(t, err)
+			}
+			groups, err := c.InitiatorGroupsWithPrefix(ctx, "k8s_a_")
+			require.NoError(t, err)
+			require.Equal(t, []datera.InitiatorGroup{
+				{Path: "/initiator_groups/k8s_a_pv-1", Name: "k8s_a_pv-1", Members: []string{iqn}},
+				{Path: "/initiator_groups/k8s_a_pv-2", Name: "k8s_a_pv-2"},
+			}, groups)
+		})
+	}
+}

@@ -83,7 +83,9 @@ func TestOverlays(t *testing.T) {
 	check := func(verb string, further ...string) []string {
 		return append([]string{"/usr/bin/iscsi", verb, "--check", "--host-root=/host"}, further...)
 	}
-	uninstall := []string{"uninstall", "--watch", "--host-root=/host"}
+	uninstall := func(further ...string) []string {
+		return append([]string{"uninstall", "--watch", "--host-root=/host"}, further...)
+	}
 	tests := map[string]struct {
 		mode         string
 		args, probes map[string][]string
@@ -94,7 +96,7 @@ func TestOverlays(t *testing.T) {
 			map[string][]string{workers: check("install"), controlPlane: check("install", "--control-plane")}},
 		"none": {"none", map[string][]string{workers: install(), controlPlane: install("--control-plane")},
 			map[string][]string{workers: check("install"), controlPlane: check("install", "--control-plane")}},
-		"uninstall": {"controller", map[string][]string{workers: uninstall, controlPlane: uninstall},
+		"uninstall": {"controller", map[string][]string{workers: uninstall(), controlPlane: uninstall("--control-plane")},
 			map[string][]string{workers: check("uninstall"), controlPlane: check("uninstall")}},
 	}
 	for overlay, test := range tests {

@@ -45,9 +45,13 @@ func InitiatorName(cluster, node string) string {
 	return derivedName(initiatorNameLimit, kindOfGroup, cluster, node)
 }
 
+// GroupPrefix begins the names of the initiator groups that hold a cluster's grants, and of no other cluster's: a
+// cluster's name has no underscore.
+func GroupPrefix(cluster string) string { return groupPrefix + cluster + "_" }
+
 // nodeOf is the inverse of InitiatorName where that is possible, for messages.
 func nodeOf(cluster, initiatorName string) string {
-	if node, found := strings.CutPrefix(initiatorName, groupPrefix+cluster+"_"); found {
+	if node, found := strings.CutPrefix(initiatorName, GroupPrefix(cluster)); found {
 		return node
 	}
 	return initiatorName

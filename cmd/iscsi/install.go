@@ -79,8 +79,9 @@ func uninstallCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use: "uninstall", Short: "take the driver, its configuration and the node's registration away", GroupID: "people",
 		Long: `Undoes what install did. Refused, naming them, while volumes are on this node: kubelet could
-not unmount them without the driver. On control-plane nodes, in attach mode controller, uninstall
-when no node has volumes any more: they could not be detached.`,
+not unmount them without the driver. With --control-plane, in attach mode controller, refused
+while any volume of the cluster is attached to any node, too: kube-controller-manager could not
+detach it. --keep-registration does not ask the array, neither for that nor to remove the node.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.run(cmd, func(ctx context.Context, i *install.Installer) error {
@@ -92,7 +93,7 @@ when no node has volumes any more: they could not be detached.`,
 		},
 	}
 	f.add(command.Flags())
-	command.Flags().BoolVar(&f.installer.KeepRegistration, "keep-registration", false, "leave the array alone")
+	command.Flags().BoolVar(&f.installer.KeepRegistration, "keep-registration", false, "leave the array alone: the node stays registered, and nobody looks for attached volumes")
 	command.Flags().BoolVar(&f.watch, "watch", false, "try until it succeeds, then stay until told to stop")
 	command.Flags().BoolVar(&f.check, "check", false, "change nothing; fail unless the driver is gone")
 	return command

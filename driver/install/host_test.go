@@ -193,9 +193,19 @@ func (h *host) lines() string {
 	return strings.Join(lines, "\n")
 }
 
-// grant gives an initiator access to a volume, as attach does.
-func (h *host) grant(iqn string) {
-	_, err := h.array.Do("/root", http.MethodPost, "/initiator_groups", map[string]any{"name": "k8s_kubernetes_pv-1", "members": []any{map[string]any{"path": "/initiators/" + iqn}}})
+// grant gives initiators access to a volume, as attach does.
+func (h *host) grant(iqns ...string) {
+	members := []any{}
+	for _, iqn := range iqns {
+		members = append(members, map[string]any{"path": "/initiators/" + iqn})
+	}
+	_, err := h.array.Do("/root", http.MethodPost, "/initiator_groups", map[string]any{"name": "k8s_kubernetes_pv-1", "members": members})
+	require.NoError(h.t, err)
+}
+
+// detachAll takes the access away again.
+func (h *host) detachAll() {
+	_, err := h.array.Do("/root", http.MethodDelete, "/initiator_groups/k8s_kubernetes_pv-1", map[string]any{})
 	require.NoError(h.t, err)
 }
 

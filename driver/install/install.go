@@ -28,6 +28,8 @@ type Array interface {
 	InitiatorByName(ctx context.Context, name string) (*datera.Initiator, error)
 	RegisterInitiator(ctx context.Context, iqn, name string) (*datera.Initiator, error)
 	DeleteInitiator(ctx context.Context, iqn string) error
+	Tenants(ctx context.Context) ([]string, error)
+	InitiatorGroupsWithPrefix(ctx context.Context, prefix string) ([]datera.InitiatorGroup, error)
 }
 
 // Initiator is what it needs of the host's open-iscsi.

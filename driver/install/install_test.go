@@ -240,10 +240,7 @@ func TestNewInitiatorNameWhileVolumesAreAttached(t *testing.T) {
 		},
 		"by the array": {
 			func(h *host) { h.grant(iqn) },
-			func(h *host) {
-				_, err := h.array.Do("/root", "DELETE", "/initiator_groups/k8s_kubernetes_pv-1", map[string]any{})
-				require.NoError(h.t, err)
-			}, "in use by /initiator_groups/k8s_kubernetes_pv-1",
+			(*host).detachAll, "in use by /initiator_groups/k8s_kubernetes_pv-1",
 		},
 	}
 	for name, test := range tests {

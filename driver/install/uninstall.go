@@ -56,13 +56,14 @@ func (i *Installer) uninstallOnce(ctx context.Context) (success string, failures
 	if err != nil && !i.KeepRegistration {
 		return failed(StepConfiguration, fmt.Errorf("%w (--keep-registration does without the array)", err))
 	}
-	if err := i.refuseInUse(ctx, config); err != nil {
+	use := func() error { return errors.Join(i.refuseInUse(ctx, config), i.refuseAttached(ctx, config)) }
+	if err := use(); err != nil {
 		return failed(StepUse, errors.Join(err, i.bringBack()))
 	}
 	if err := i.hide(); err != nil {
 		return failed(StepDriver, err)
 	}
-	if err := i.refuseInUse(ctx, config); err != nil {
+	if err := use(); err != nil {
 		return failed(StepUse, errors.Join(err, i.bringBack()))
 	}
 	message, changed, err := i.unregister(ctx, config)
@@ -106,6 +107,45 @@ func (i *Installer) refuseInUse(ctx context.Context, config driver.Config) error
 		names = append(names, name)
 	}
 	return fmt.Errorf("volumes are on this node: %s. Delete the pods that use them; `iscsi reap` finishes what a crash left behind", strings.Join(names, ", "))
+}
+
+// refuseAttached names the volumes that are attached to any node of the cluster, where this host's kube-controller-manager is
+// to detach them. As detach does, it looks in all tenants.
+func (i *Installer) refuseAttached(ctx context.Context, config driver.Config) error {
+	if !i.ControlPlane || config.Attach != driver.AttachController || i.KeepRegistration {
+		return nil
+	}
+	array, err := i.OpenArray(config)
+	if err != nil {
+		return err
+	}
+	tenants, err := array.Tenants(ctx)
+	if err != nil {
+		return fmt.Errorf("list the tenants of %s: %w", array.Server(), err)
+	}
+	var attached []string
+	for _, tenant := range tenants {
+		config.Tenant = tenant
+		array, err := i.OpenArray(config)
+		if err != nil {
+			return err
+		}
+		groups, err := array.InitiatorGroupsWithPrefix(ctx, driver.GroupPrefix(config.Cluster))
+		if err != nil {
+			return fmt.Errorf("ask %s which volumes are attached in tenant %s: %w", array.Server(), tenant, err)
+		}
+		for _, group := range groups {
+			if len(group.Members) > 0 {
+				attached = append(attached, fmt.Sprintf("%s to %s", group.Name, strings.Join(group.Members, " and ")))
+			}
+		}
+	}
+	if len(attached) == 0 {
+		return nil
+	}
+	return fmt.Errorf("volumes of cluster %s are attached, and kube-controller-manager needs the driver to detach them: %s (initiator groups of %s, and their members). "+
+		"Delete the pods that use them; `iscsi detach VOLUME NODE` takes a node away that Kubernetes has forgotten; --keep-registration does not ask the array",
+		config.Cluster, strings.Join(attached, ", "), array.Server())
 }
 
 // hide takes the executable from kubelet. A link to it stays until everything is done.

@@ -2,6 +2,7 @@ package install
 
 import (
 	"context"
+	"net/http"
 	"os"
 	"testing"
 	"time"
@@ -86,6 +87,85 @@ func TestUninstallRefuses(t *testing.T) {
 			require.Len(t, h.array.Initiators("/root"), 1)
 		})
 	}
+}
+
+// On a control plane kube-controller-manager loses the driver: not before it has detached every volume of the cluster.
+func TestUninstallOfAControlPlane(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		prepare func(*host)
+		says    []string // none: it goes on
+	}{
+		"a volume on another node": {func(*host) {}, []string{"kube-controller-manager needs the driver", "k8s_kubernetes_pv-1 to " + otherIQN, "--keep-registration"}},
+		"a volume of another tenant": {func(h *host) {
+			_, err := h.array.Do("/root", http.MethodPost, "/tenants", map[string]any{"name": "shop"})
+			require.NoError(h.t, err)
+			h.configure("tenant: /root/shop\n")
+			h.install()
+		}, []string{"k8s_kubernetes_pv-1 to " + otherIQN}},
+		"a volume that comes at the last moment": {func(h *host) {
+			h.detachAll()
+			looks := 0
+			h.Volumes = func(context.Context, string) ([]driver.VolumeStatus, error) {
+				if looks++; looks == 2 {
+					h.grant(otherIQN)
+				}
+				return nil, nil
+			}
+		}, []string{"k8s_kubernetes_pv-1"}},
+		"a group without members": {func(h *host) {
+			h.detachAll()
+			h.grant()
+		}, nil},
+		"another cluster's volume": {func(h *host) {
+			h.configure("cluster: prod\n")
+			h.forget(iqn)
+			h.install()
+		}, nil},
+		"a worker":                    {func(h *host) { h.ControlPlane = false }, nil},
+		"attach mode kubelet":         {func(h *host) { h.Attach = driver.AttachKubelet; h.install() }, nil},
+		"without a look at the array": {func(h *host) { h.KeepRegistration = true }, nil},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			h.ControlPlane = true
+			h.install()
+			require.NoError(t, h.array.RegisterInitiator(otherIQN, "k8s_kubernetes_node-b"))
+			h.grant(otherIQN)
+			test.prepare(h)
+			err := h.Uninstall(t.Context(), 0)
+			if test.says == nil {
+				require.NoError(t, err)
+				require.NoError(t, h.Gone())
+				return
+			}
+			for _, words := range test.says {
+				require.ErrorContains(t, err, words)
+			}
+			require.Equal(t, "version 1", h.read("iscsi"))
+		})
+	}
+}
+
+func TestUninstallOfAControlPlaneWaits(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.ControlPlane = true
+	h.install()
+	require.NoError(t, h.array.RegisterInitiator(otherIQN, "k8s_kubernetes_node-b"))
+	h.grant(otherIQN)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- h.Uninstall(ctx, 5*time.Millisecond) }()
+	h.says(StepUse, Waiting, "k8s_kubernetes_pv-1")
+	require.Equal(t, "version 1", h.read("iscsi"))
+	h.detachAll()
+	h.says(StepReady, OK, "the driver is off")
+	require.NoError(t, h.Gone())
+	cancel()
+	require.NoError(t, <-ended)
 }
 
 func TestUninstallKeepsTheRegistration(t *testing.T) {
