@@ -49,7 +49,7 @@ func build(t *testing.T, files filesys.FileSystem, folder string) map[string]app
 func changeable(t *testing.T) filesys.FileSystem {
 	t.Helper()
 	files := filesys.MakeFsInMemory()
-	for _, folder := range []string{"base", "overlays"} {
+	for _, folder := range []string{"base", "components", "overlays"} {
 		require.NoError(t, filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || entry.IsDir() {
 				return err
@@ -177,6 +177,27 @@ func TestCredentialsAreKeptOffTheWorkersAlone(t *testing.T) {
 	sets := build(t, files, "overlays/controller")
 	require.Contains(t, sets[workers].Spec.Template.Spec.Containers[0].Args, "--credentials=false")
 	require.NotContains(t, sets[controlPlane].Spec.Template.Spec.Containers[0].Args, "--credentials=false")
+}
+
+// With the component plugin-dir every overlay works on another folder, and on no second one.
+func TestAnotherPluginFolder(t *testing.T) {
+	const folder = "/var/lib/kubelet/volumeplugins"
+	for _, overlay := range []string{"controller", "kubelet", "none", "uninstall"} {
+		t.Run(overlay, func(t *testing.T) {
+			files := changeable(t)
+			require.NoError(t, files.WriteFile("kustomization.yaml", []byte("resources: [overlays/"+overlay+"]\ncomponents: [components/plugin-dir]\n")))
+			usual := daemonSets(t, overlay)
+			for name, set := range build(t, files, ".") {
+				container := set.Spec.Template.Spec.Containers[0]
+				require.Contains(t, container.Env, core.EnvVar{Name: "PLUGIN_DIR", Value: folder}, "read by installer and probes")
+				require.Subset(t, container.Env, usual[name].Spec.Template.Spec.Containers[0].Env)
+				require.Contains(t, container.VolumeMounts, core.VolumeMount{Name: "plugins", MountPath: "/host" + folder})
+				require.Len(t, container.VolumeMounts, len(usual[name].Spec.Template.Spec.Containers[0].VolumeMounts), "the usual folder is mounted, too")
+				requireLeastPrivilege(t, set.Spec.Template.Spec)
+				requireToolsVisible(t, container)
+			}
+		})
+	}
 }
 
 // Every node gets one installer: two would undo each other's work.

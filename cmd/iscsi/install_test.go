@@ -95,6 +95,26 @@ func TestUninstallIsRefusedWhileAVolumeIsInTheJournal(t *testing.T) {
 	require.FileExists(t, filepath.Join(root, folderOnHost, "iscsi"))
 }
 
+// In the DaemonSet the folder is named once, for installer and probes.
+func TestPluginFolderOfTheEnvironment(t *testing.T) {
+	server := dateratest.Start(t)
+	p := newPlace(t, func(c *driver.Config) {
+		c.ManagementIP, c.Scheme, c.Username, c.Password = server.Address(), "http", "admin", "password"
+	})
+	root := newHostRoot(t)
+	for _, args := range [][]string{{"install", "--node", "node-a"}, {"install", "--check"}, {"uninstall"}} {
+		command := p.command(append(args, "--host-root", root)...)
+		command.Env = append(command.Env, "PLUGIN_DIR=/var/lib/kubelet/volumeplugins")
+		output, err := command.CombinedOutput()
+		require.NoError(t, err, string(output))
+		require.NoDirExists(t, filepath.Join(root, "usr/libexec"))
+		if args[0] == "install" {
+			require.FileExists(t, filepath.Join(root, "var/lib/kubelet/volumeplugins/datera~iscsi/iscsi"))
+		}
+	}
+	require.NoDirExists(t, filepath.Join(root, "var/lib/kubelet/volumeplugins/datera~iscsi"))
+}
+
 func TestInstallGoesOnUntilSIGTERM(t *testing.T) {
 	server := dateratest.Start(t)
 	p := newPlace(t, func(c *driver.Config) {
