@@ -3,8 +3,10 @@ package deploy
 
 import (
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,6 +23,17 @@ import (
 func daemonSets(t *testing.T, overlay string) map[string]apps.DaemonSet {
 	t.Helper()
 	return build(t, filesys.MakeFsOnDisk(), filepath.Join("overlays", overlay))
+}
+
+// provisioner is the container of the Deployment.
+func provisioner(t *testing.T) core.Container {
+	t.Helper()
+	content, err := os.ReadFile("base/provisioner.yaml")
+	require.NoError(t, err)
+	document, _, _ := strings.Cut(string(content), "\n---\n")
+	var deployment apps.Deployment
+	require.NoError(t, yaml.UnmarshalStrict([]byte(document), &deployment))
+	return deployment.Spec.Template.Spec.Containers[0]
 }
 
 func build(t *testing.T, files filesys.FileSystem, folder string) map[string]apps.DaemonSet {
@@ -197,6 +210,19 @@ func TestAnotherPluginFolder(t *testing.T) {
 				requireToolsVisible(t, container)
 			}
 		})
+	}
+}
+
+// The provisioner answers its probe in clusters of IPv4 and of IPv6.
+func TestHealthIsAnsweredOnEveryPodIP(t *testing.T) {
+	args := provisioner(t).Args
+	at := slices.IndexFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "--health-listen=") })
+	require.GreaterOrEqual(t, at, 0)
+	for _, address := range []string{"127.0.0.1", "::1"} {
+		listen := strings.TrimPrefix(strings.ReplaceAll(args[at], "$(POD_IP)", address), "--health-listen=")
+		resolved, err := net.ResolveTCPAddr("tcp", listen)
+		require.NoError(t, err)
+		require.Equal(t, net.JoinHostPort(address, "8080"), resolved.String())
 	}
 }
 
