@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"datera-flexvolume/datera"
 	"datera-flexvolume/driver"
 )
 
@@ -67,6 +68,31 @@ func (m *mortal) Remove(path string) error {
 	return m.change("remove", func() error { return m.realChanges.Remove(path) })
 }
 
+// mortalArray is an array that the same process changes.
+type mortalArray struct {
+	Array
+	*mortal
+}
+
+func (m *mortal) openArray(open func(driver.Config) (Array, error)) func(driver.Config) (Array, error) {
+	return func(config driver.Config) (Array, error) {
+		array, err := open(config)
+		return mortalArray{array, m}, err
+	}
+}
+
+func (a mortalArray) RegisterInitiator(ctx context.Context, iqn, name string) (initiator *datera.Initiator, err error) {
+	err = a.change("register", func() (err error) {
+		initiator, err = a.Array.RegisterInitiator(ctx, iqn, name)
+		return err
+	})
+	return initiator, err
+}
+
+func (a mortalArray) DeleteInitiator(ctx context.Context, iqn string) error {
+	return a.change("forget", func() error { return a.Array.DeleteInitiator(ctx, iqn) })
+}
+
 // dies runs work and tells whether it was killed.
 func dies(work func()) (died bool) {
 	defer func() {
@@ -90,8 +116,9 @@ func TestKilledAtEveryChange(t *testing.T) {
 			h.write("executable", "version 2")
 			h.configure("log: {level: debug}\n")
 		}, true},
-		"attach mode none": {(*host).install, func(h *host) { h.Attach = driver.AttachNone }, true},
-		"another password": {(*host).install, func(h *host) { h.configure("log: {level: debug}\n") }, false},
+		"attach mode none":       {(*host).install, func(h *host) { h.Attach = driver.AttachNone }, true},
+		"another initiator name": {(*host).install, func(h *host) { h.setInitiator(otherIQN) }, false},
+		"another password":       {(*host).install, func(h *host) { h.configure("log: {level: debug}\n") }, false},
 	}
 	for name, scene := range scenes {
 		for _, within := range []bool{false, true} {
@@ -110,7 +137,7 @@ func TestKilledAtEveryChange(t *testing.T) {
 func killAt(t *testing.T, left int, within bool, before, after func(*host), told bool) (died bool) {
 	h := newHost(t)
 	before(h)
-	first, second := h.another(), h.another()
+	first, second, open := h.another(), h.another(), h.OpenArray
 	h.Installer = first
 	after(h)
 	*second = *first
@@ -124,18 +151,20 @@ func killAt(t *testing.T, left int, within bool, before, after func(*host), told
 			h.config() // must be whole
 		}
 	}}
-	first.changes = doomed
+	first.changes, first.OpenArray = doomed, doomed.openArray(open)
 	died = dies(func() { first.installOnce(t.Context()) })
 
 	again := &mortal{left: 1000, look: doomed.look}
-	second.changes = again
+	second.changes, second.OpenArray = again, again.openArray(open)
 	h.Installer = second
 	h.install()
 	want, err := os.ReadFile(h.Executable)
 	require.NoError(t, err)
 	require.Equal(t, string(want), h.read("iscsi"))
-	require.Equal(t, []string{".datera-config", "iscsi"}, h.files(), "something was left behind by an installer that was killed after %d changes", left)
-	require.Equal(t, map[string]string{iqn: name}, h.array.Initiators("/root"))
+	require.Equal(t, driverFiles, h.files(), "something was left behind by an installer that was killed after %d changes", left)
+	initiator, err := h.Initiator.Name()
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{initiator: name}, h.array.Initiators("/root"))
 	require.NoError(t, h.Check(t.Context()))
 
 	done := append(doomed.done, again.done...)
@@ -162,12 +191,31 @@ func TestKilledBeforeTheRegistration(t *testing.T) {
 	h := newHost(t)
 	h.OpenArray = func(driver.Config) (Array, error) { panic(killed{}) }
 	require.True(t, dies(func() { h.installOnce(t.Context()) }))
-	require.Equal(t, []string{".datera-config", "iscsi"}, h.files())
+	require.Equal(t, []string{".datera-config", "iscsi"}, h.files(), "nothing of the array")
 	before := h.identity("iscsi")
 	h.Installer = h.another()
 	h.install()
 	require.Equal(t, before, h.identity("iscsi"))
 	require.Equal(t, map[string]string{iqn: name}, h.array.Initiators("/root"))
+}
+
+// Even when the initiator gets one more name after the death, the registration is known to be this host's.
+func TestKilledRightAfterTheRegistration(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	doomed := &mortal{left: 1000}
+	doomed.look = func() {
+		if slices.Contains(doomed.done, "register") {
+			panic(killed{})
+		}
+	}
+	h.changes, h.OpenArray = doomed, doomed.openArray(h.OpenArray)
+	require.True(t, dies(func() { h.installOnce(t.Context()) }))
+	require.Equal(t, map[string]string{iqn: name}, h.array.Initiators("/root"))
+	h.setInitiator(otherIQN)
+	h.Installer = h.another()
+	h.install()
+	require.Equal(t, map[string]string{otherIQN: name}, h.array.Initiators("/root"))
 }
 
 // Uninstall, too, can be killed at any moment: the next one ends the work, or an installation undoes it.
@@ -183,7 +231,7 @@ func TestUninstallKilledAtEveryChange(t *testing.T) {
 			require.NoError(t, os.Remove(h.source))
 			return h.Uninstall(t.Context(), 0)
 		}, nil, 0},
-		"install": {func(h *host) error { return h.Install(t.Context(), 0) }, []string{".datera-config", "iscsi"}, 1},
+		"install": {func(h *host) error { return h.Install(t.Context(), 0) }, driverFiles, 1},
 		"uninstall while a volume comes": {func(h *host) error {
 			h.volumes = []driver.VolumeStatus{{PV: "pv-1"}}
 			defer func() { h.volumes = nil }()
@@ -191,7 +239,7 @@ func TestUninstallKilledAtEveryChange(t *testing.T) {
 				require.ErrorContains(t, h.Uninstall(t.Context(), 0), "pv-1")
 			}
 			return h.Install(t.Context(), 0)
-		}, []string{".datera-config", "iscsi"}, 1},
+		}, driverFiles, 1},
 	}
 	for name, then := range again {
 		t.Run(name, func(t *testing.T) {
@@ -227,7 +275,7 @@ func TestTwoInstallersAtOnce(t *testing.T) {
 		require.NoError(t, <-ended)
 	}
 	h.install()
-	require.Equal(t, []string{".datera-config", "iscsi"}, h.files())
+	require.Equal(t, driverFiles, h.files())
 }
 
 func requireWhole(t *testing.T, h *host) {

@@ -19,9 +19,10 @@ const (
 	folderName = "datera~iscsi"
 	binaryName = "iscsi"
 	// The dot-files beside the executable.
-	configName    = ".datera-config"
-	authorityName = ".datera-ca.pem"
-	leavingName   = ".iscsi.leaving" // the executable while Uninstall is under way
+	configName     = ".datera-config"
+	authorityName  = ".datera-ca.pem"
+	initiatorsName = ".datera-initiators" // the IQNs under which this host was registered
+	leavingName    = ".iscsi.leaving"     // the executable while Uninstall is under way
 
 	stagedMark = ".new-"
 )

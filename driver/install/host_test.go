@@ -30,6 +30,9 @@ const (
 	secret    = "password-canary"
 )
 
+// driverFiles are what an installation leaves in the driver's folder.
+var driverFiles = []string{".datera-config", ".datera-initiators", "iscsi"}
+
 // host is a node with open-iscsi, an installer on it, and an array.
 type host struct {
 	*Installer
@@ -150,6 +153,14 @@ func (h *host) install() {
 	require.NoError(h.t, h.Install(ctx, 0), "%s", h.lines())
 }
 
+// refuses wants one attempt to fail with these words.
+func (h *host) refuses(words string) {
+	h.t.Helper()
+	_, failures := h.another().installOnce(h.t.Context())
+	require.Len(h.t, failures, 1)
+	require.ErrorContains(h.t, failures[0].err, words)
+}
+
 // watch installs and goes on until the test ends.
 func (h *host) watch() {
 	ctx, cancel := context.WithCancel(h.t.Context())
@@ -194,12 +205,14 @@ func (h *host) lines() string {
 }
 
 // grant gives initiators access to a volume, as attach does.
-func (h *host) grant(iqns ...string) {
+func (h *host) grant(iqns ...string) { h.grantIn("/root", iqns...) }
+
+func (h *host) grantIn(tenant string, iqns ...string) {
 	members := []any{}
 	for _, iqn := range iqns {
 		members = append(members, map[string]any{"path": "/initiators/" + iqn})
 	}
-	_, err := h.array.Do("/root", http.MethodPost, "/initiator_groups", map[string]any{"name": "k8s_kubernetes_pv-1", "members": members})
+	_, err := h.array.Do(tenant, http.MethodPost, "/initiator_groups", map[string]any{"name": "k8s_kubernetes_pv-1", "members": members})
 	require.NoError(h.t, err)
 }
 

@@ -17,7 +17,7 @@ func TestInstall(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.install()
-	require.Equal(t, []string{".datera-config", "iscsi"}, h.files())
+	require.Equal(t, driverFiles, h.files())
 	require.Equal(t, "version 1", h.read("iscsi"))
 	for file, mode := range map[string]os.FileMode{"iscsi": 0o755, ".datera-config": 0o600} {
 		info, err := os.Stat(h.installed(file))
@@ -263,6 +263,26 @@ func TestNewInitiatorNameWhileVolumesAreAttached(t *testing.T) {
 	}
 }
 
+// Two clusters of one name on one array, with nodes of one name: neither takes the other's registration away.
+func TestAnotherMachineUnderThisNodesName(t *testing.T) {
+	t.Parallel()
+	h, other := newHost(t), newHost(t)
+	other.array = h.array
+	other.configure("")
+	other.setInitiator(otherIQN)
+	other.install()
+	h.refuses("has another machine as node node-a: k8s_kubernetes_node-a is registered with initiator " + otherIQN + ", this node's is " + iqn)
+	h.refuses("give each a `cluster` of its own")
+	require.NoError(t, h.another().Uninstall(t.Context(), 0))
+	require.Equal(t, map[string]string{otherIQN: name}, h.array.Initiators("/root"))
+	require.NoError(t, other.Check(t.Context()))
+
+	h.forget(otherIQN)
+	h.install()
+	other.refuses("this node's is " + otherIQN)
+	require.Equal(t, map[string]string{iqn: name}, h.array.Initiators("/root"))
+}
+
 func keys(m map[string]string) (keys []string) {
 	for key := range m {
 		keys = append(keys, key)
@@ -360,7 +380,7 @@ func TestAuthorityComesAlong(t *testing.T) {
 
 	h.write("source/datera-config", "attach: none\n")
 	h.install()
-	require.Equal(t, []string{".datera-config", "iscsi"}, h.files())
+	require.Equal(t, driverFiles, h.files())
 }
 
 func TestCheckFindsWhatIsWrong(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 
 	"datera-flexvolume/datera"
 	"datera-flexvolume/driver"
@@ -26,26 +28,53 @@ func (i *Installer) register(ctx context.Context, config driver.Config) (message
 	}
 	name := driver.InitiatorName(config.Cluster, config.Node)
 	there := fmt.Sprintf("%s has node %s with initiator %s as %s", array.Server(), config.Node, iqn, name)
+	own := i.ownInitiators()
 	found, err := array.InitiatorByName(ctx, name)
 	switch {
 	case err == nil && found.ID == iqn:
 		i.registered = iqn
-		return there, false, nil
+		return there, false, i.rememberInitiators(iqn)
+	case err == nil && !slices.Contains(own, found.ID):
+		return "", false, fmt.Errorf("%s has another machine as node %s: %s is registered with initiator %s, this node's is %s. If that is an old name of this node, "+
+			"remove initiator %[4]s on the array, or restore it in %s and restart iscsid; if another cluster uses the array, give each a `cluster` of its own in datera-config",
+			array.Server(), config.Node, name, found.ID, iqn, initiatorFile)
+	case err != nil && !errors.Is(err, datera.ErrNotFound):
+		return "", false, fmt.Errorf("look up node %s on %s: %w", config.Node, array.Server(), err)
 	case err == nil:
+		there += "; its initiator was " + found.ID
+	case i.registered == iqn:
+		there += "; the array had lost it"
+	}
+	// The old names are forgotten when the new one is registered: killed before that, the next installer still knows them.
+	if !slices.Contains(own, iqn) {
+		if err := i.rememberInitiators(append(own, iqn)...); err != nil {
+			return "", false, err
+		}
+	}
+	if found != nil {
 		if err := i.dropFormer(ctx, config, array, found.ID); err != nil {
 			return "", false, err
 		}
-		there += "; its initiator was " + found.ID
-	case !errors.Is(err, datera.ErrNotFound):
-		return "", false, fmt.Errorf("look up node %s on %s: %w", config.Node, array.Server(), err)
-	case i.registered == iqn:
-		there += "; the array had lost it"
 	}
 	if _, err := array.RegisterInitiator(ctx, iqn, name); err != nil {
 		return "", false, fmt.Errorf("register node %s on %s: %w", config.Node, array.Server(), err)
 	}
 	i.registered = iqn
-	return there, true, nil
+	return there, true, i.rememberInitiators(iqn)
+}
+
+// ownInitiators are the names that this host's initiator had when it was registered. Only these may be taken from the array:
+// another cluster, too, may have a node of this name.
+func (i *Installer) ownInitiators() []string {
+	content, _ := os.ReadFile(i.folder().file(initiatorsName)) // without it nothing is known to be this host's
+	return strings.Fields(string(content))
+}
+
+func (i *Installer) rememberInitiators(iqns ...string) error {
+	if _, err := i.folder().put(initiatorsName, []byte(strings.Join(iqns, "\n")+"\n")); err != nil {
+		return fmt.Errorf("remember this node's initiator in %s: %w", i.named(initiatorsName), err)
+	}
+	return nil
 }
 
 // dropFormer removes the registration of the name that this node's initiator had before. The array refuses while a

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -194,6 +195,9 @@ func (i *Installer) unregister(ctx context.Context, config driver.Config) (messa
 	if errors.Is(err, datera.ErrNotFound) {
 		return gone, false, nil
 	}
+	if err == nil && !i.isOwn(found.ID) {
+		return fmt.Sprintf("%s has %s with initiator %s, which is not known to be this host's: it stays", array.Server(), name, found.ID), false, nil
+	}
 	if err == nil {
 		err = array.DeleteInitiator(ctx, found.ID)
 	}
@@ -204,12 +208,17 @@ func (i *Installer) unregister(ctx context.Context, config driver.Config) (messa
 	return gone, true, nil
 }
 
+func (i *Installer) isOwn(iqn string) bool {
+	name, err := i.Initiator.Name()
+	return err == nil && name == iqn || slices.Contains(i.ownInitiators(), iqn)
+}
+
 func (i *Installer) removeFolder() (changed bool, err error) {
 	f := i.folder()
 	if _, err := os.Lstat(f.path); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	ours := append(f.leftovers(""), f.file(authorityName), f.file(leavingName), f.file(configName))
+	ours := append(f.leftovers(""), f.file(authorityName), f.file(initiatorsName), f.file(leavingName), f.file(configName))
 	if err := f.removeAll(ours...); err != nil {
 		return false, err
 	}

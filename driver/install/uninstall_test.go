@@ -98,10 +98,10 @@ func TestUninstallOfAControlPlane(t *testing.T) {
 	}{
 		"a volume on another node": {func(*host) {}, []string{"kube-controller-manager needs the driver", "k8s_kubernetes_pv-1 to " + otherIQN, "--keep-registration"}},
 		"a volume of another tenant": {func(h *host) {
+			h.detachAll()
 			_, err := h.array.Do("/root", http.MethodPost, "/tenants", map[string]any{"name": "shop"})
 			require.NoError(h.t, err)
-			h.configure("tenant: /root/shop\n")
-			h.install()
+			h.grantIn("/root/shop", otherIQN)
 		}, []string{"k8s_kubernetes_pv-1 to " + otherIQN}},
 		"a volume that comes at the last moment": {func(h *host) {
 			h.detachAll()
