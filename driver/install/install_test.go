@@ -30,7 +30,7 @@ func TestInstall(t *testing.T) {
 	require.Regexp(t, `\Aconfiguration  changed  /usr/libexec/kubernetes/kubelet-plugins/volume/exec/datera~iscsi/\.datera-config: attach mode controller, array 127\.0\.0\.1:\d+
 driver         changed  /usr/libexec/kubernetes/kubelet-plugins/volume/exec/datera~iscsi/iscsi: version 1\.0\.0, sha256 [0-9a-f]{12}
 array          changed  http://127\.0\.0\.1:\d+ has node node-a with initiator iqn\.1993-08\.org\.debian:01:node-a as k8s_kubernetes_node-a
-host           ok       iscsid, iscsiadm and mkfs\.xfs are there
+host           ok       iscsid, iscsiadm, mkfs\.xfs are there
 ready          ok       node node-a can attach volumes\z`, h.lines())
 	require.NoError(t, h.Check(t.Context()))
 }
@@ -125,10 +125,10 @@ func TestWaitsUntilItCanGoOn(t *testing.T) {
 			},
 			StepHost, "systemctl enable --now iscsid", true,
 		},
-		"no mkfs.xfs": {
+		"no mkfs": {
 			func(h *host) { require.NoError(h.t, os.Remove(h.root+"/usr/sbin/mkfs.xfs")) },
 			func(h *host) { h.write("usr/bin/mkfs.xfs", "") },
-			StepHost, "install xfsprogs", true,
+			StepHost, "mkfs.xfs or mkfs.ext4 is not installed on this node: install xfsprogs", true,
 		},
 		"a wrong password": {
 			func(h *host) {
@@ -313,6 +313,9 @@ func TestNodesThatDiffer(t *testing.T) {
 			r.NotContains(h.read(".datera-config"), "admin")
 			r.Len(h.array.Initiators("/root"), 1)
 		}},
+		"ext4 alone": {func(h *host) {
+			require.NoError(h.t, os.Rename(h.root+"/usr/sbin/mkfs.xfs", h.root+"/usr/sbin/mkfs.ext4"))
+		}, "iscsid, iscsiadm, mkfs.ext4 are there", func(*require.Assertions, *host) {}},
 		"credentials come with each volume": {func(h *host) {
 			h.write("source/datera-config", "attach: none\n")
 		}, "can attach volumes", func(r *require.Assertions, h *host) {

@@ -117,21 +117,28 @@ func (i *Installer) servesControlPlaneOnly() bool {
 	return i.ControlPlane && errors.Is(err, fs.ErrNotExist)
 }
 
-// tools are programs without which no volume can be attached or formatted, with the packages that bring them.
-var tools = [...]struct{ program, packages string }{
-	{"iscsiadm", "open-iscsi (iscsi-initiator-utils)"},
-	{"mkfs.xfs", "xfsprogs"},
+// tools are programs without which no volume can be attached or formatted, with the packages that bring them. Of those that
+// stand together one will do: a volume whose file system cannot be made says so.
+var tools = [...]struct {
+	programs []string
+	packages string
+}{
+	{[]string{"iscsiadm"}, "open-iscsi (iscsi-initiator-utils)"},
+	{[]string{"mkfs.xfs", "mkfs.ext4"}, "xfsprogs, or e2fsprogs for ext4 alone"},
 }
 
 // host looks at what the driver needs of the host to attach a volume.
 func (i *Installer) host(context.Context, driver.Config) (message string, changed bool, err error) {
 	errs := []error{i.Initiator.CheckDaemon()}
+	message = "iscsid"
 	for _, tool := range tools {
-		if !i.hostHas(tool.program) {
-			errs = append(errs, fmt.Errorf("%s is not installed on this node: install %s", tool.program, tool.packages))
+		there := slices.DeleteFunc(slices.Clone(tool.programs), func(program string) bool { return !i.hostHas(program) })
+		if len(there) == 0 {
+			errs = append(errs, fmt.Errorf("%s is not installed on this node: install %s", strings.Join(tool.programs, " or "), tool.packages))
 		}
+		message += ", " + strings.Join(there, ", ")
 	}
-	return "iscsid, iscsiadm and mkfs.xfs are there", false, errors.Join(errs...)
+	return message + " are there", false, errors.Join(errs...)
 }
 
 func (i *Installer) hostHas(program string) bool {
