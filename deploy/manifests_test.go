@@ -213,6 +213,18 @@ func TestAnotherPluginFolder(t *testing.T) {
 	}
 }
 
+// What installer and provisioner write for themselves has a place in their pods, whatever run_dir the nodes have.
+func TestPodsHaveARunDir(t *testing.T) {
+	containers := []core.Container{provisioner(t)}
+	require.Contains(t, containers[0].Args, "--run-dir=/run/datera-iscsi")
+	for _, set := range daemonSets(t, "controller") {
+		containers = append(containers, set.Spec.Template.Spec.Containers[0])
+	}
+	for _, container := range containers {
+		require.Contains(t, container.VolumeMounts, core.VolumeMount{Name: "run", MountPath: "/run/datera-iscsi"})
+	}
+}
+
 // The provisioner answers its probe in clusters of IPv4 and of IPv6.
 func TestHealthIsAnsweredOnEveryPodIP(t *testing.T) {
 	args := provisioner(t).Args

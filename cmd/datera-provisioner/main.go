@@ -35,7 +35,7 @@ func main() {
 }
 
 func command() *cobra.Command {
-	var kubeconfig string
+	var kubeconfig, runDir string
 	var settings provisioner.Settings
 	command := &cobra.Command{
 		Use:   "datera-provisioner",
@@ -56,7 +56,7 @@ Secret with other credentials instead (secretName, secretNamespace).`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return run(cmd.Context(), kubeconfig, settings)
+			return run(cmd.Context(), kubeconfig, runDir, settings)
 		},
 	}
 	flags := command.Flags()
@@ -64,11 +64,12 @@ Secret with other credentials instead (secretName, secretNamespace).`,
 	flags.StringVar(&settings.Namespace, "namespace", ownNamespace(), "where the Lease of the election and the journal (ConfigMaps) are; default: the pod's")
 	flags.BoolVar(&settings.LeaderElect, "leader-elect", true, "work only while leading; without it nobody else may run")
 	flags.StringVar(&settings.HealthListen, "health-listen", "127.0.0.1:8080", "address of /healthz and /metrics, for kubelet's probes the pod's IP; empty: none")
+	flags.StringVar(&runDir, "run-dir", "", "where this process keeps locks and session keys; default is the configuration's run_dir")
 	flags.IntVar(&settings.Workers, "workers", 4, "claims, and volumes to delete, that are worked on at a time")
 	return command
 }
 
-func run(ctx context.Context, kubeconfig string, settings provisioner.Settings) error {
+func run(ctx context.Context, kubeconfig, runDir string, settings provisioner.Settings) error {
 	config, configErr := loadConfig()
 	settings.Log = newLog(config)
 	klog.SetSlogLogger(settings.Log)
@@ -83,14 +84,15 @@ func run(ctx context.Context, kubeconfig string, settings provisioner.Settings) 
 	if settings.Client, err = kubernetes.NewForConfig(access); err != nil {
 		return fmt.Errorf("reach Kubernetes: %w", err)
 	}
-	settings.Driver = func() *driver.Driver { return newDriver(settings.Log) }
+	settings.Driver = func() *driver.Driver { return newDriver(settings.Log, runDir) }
 	return provisioner.Run(ctx, settings)
 }
 
 // newDriver is the driver as the configuration says now: without a host, which it needs
-// for nothing here.
-func newDriver(log *slog.Logger) *driver.Driver {
+// for nothing here. A runDir replaces the configuration's, which is the nodes'.
+func newDriver(log *slog.Logger, runDir string) *driver.Driver {
 	config, err := loadConfig()
+	config.RunDir = cmp.Or(runDir, config.RunDir)
 	return &driver.Driver{
 		Config: config, ConfigError: err, Log: log,
 		OpenArray: func(scheme string, credentials driver.Credentials, tenant string) (driver.Array, error) {

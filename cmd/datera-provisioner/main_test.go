@@ -19,7 +19,7 @@ func TestHelpExplainsItself(t *testing.T) {
 	command.SetArgs([]string{"--help"})
 	command.SetOut(&out)
 	require.NoError(t, command.Execute())
-	for _, words := range []string{"datera.io/provisioner-datera", "DATERA_CONFIG", "--kubeconfig", "--namespace", "--leader-elect", "--health-listen", "--workers"} {
+	for _, words := range []string{"datera.io/provisioner-datera", "DATERA_CONFIG", "--kubeconfig", "--namespace", "--leader-elect", "--health-listen", "--run-dir", "--workers"} {
 		require.Contains(t, out.String(), words)
 	}
 }
@@ -43,15 +43,30 @@ func TestConfigurationIsReadAnew(t *testing.T) {
 	}
 	log := slog.New(slog.DiscardHandler)
 
-	_, err := newDriver(log).Provision(t.Context(), volume)
+	_, err := newDriver(log, "").Provision(t.Context(), volume)
 	require.ErrorContains(t, err, path)
 	write("wrong")
-	_, err = newDriver(log).Provision(t.Context(), volume)
+	_, err = newDriver(log, "").Provision(t.Context(), volume)
 	require.ErrorContains(t, err, "the user name or the password is wrong")
 	write("password")
-	_, err = newDriver(log).Provision(t.Context(), volume)
+	_, err = newDriver(log, "").Provision(t.Context(), volume)
 	require.NoError(t, err)
 	require.Equal(t, []string{volume.AppInstance}, array.AppInstances("/root"))
+}
+
+// run_dir is the nodes': in its pod the provisioner may write elsewhere only.
+func TestRunDirOfTheNodesIsNotTheProvisioners(t *testing.T) {
+	array := dateratest.Start(t)
+	path := filepath.Join(t.TempDir(), "datera-config")
+	t.Setenv("DATERA_CONFIG", path)
+	require.NoError(t, os.WriteFile(path, []byte("mgmt_ip: "+array.Address()+"\nscheme: http\nusername: admin\npassword: password\nrun_dir: /proc/none\n"), 0o600))
+	volume := driver.Volume{Name: "pvc-1", AppInstance: "k8s_kubernetes_pvc-1", SizeGiB: 1, Replicas: 1}
+	runDir := t.TempDir()
+	_, err := newDriver(slog.New(slog.DiscardHandler), runDir).Provision(t.Context(), volume)
+	require.NoError(t, err)
+	keys, err := filepath.Glob(filepath.Join(runDir, "session", "*.session"))
+	require.NoError(t, err)
+	require.Len(t, keys, 1)
 }
 
 func TestLevelOfTheLog(t *testing.T) {

@@ -27,10 +27,14 @@ import (
 // checkTime bounds a check; the DaemonSet's probe gives it a little more.
 const checkTime = 10 * time.Second
 
+// podRunDir is what the DaemonSet's pods may write to.
+const podRunDir = "/run/datera-iscsi"
+
 // installFlags are what install and uninstall share.
 type installFlags struct {
 	installer install.Installer
 	attach    string
+	runDir    string
 	check     bool
 	watch     bool
 	interval  time.Duration
@@ -43,6 +47,7 @@ func (f *installFlags) add(flags *pflag.FlagSet) {
 		"kubelet's --volume-plugin-dir, as the host names it; default is $PLUGIN_DIR")
 	flags.StringVar(&f.installer.Node, "node", os.Getenv("NODE_NAME"), "the node's name in Kubernetes; default is $NODE_NAME, then the configuration's, then the host name")
 	flags.BoolVar(&f.installer.ControlPlane, "control-plane", false, "the node may be without open-iscsi: it serves kube-controller-manager")
+	flags.StringVar(&f.runDir, "run-dir", "", "where this process keeps session keys of the array; default is the configuration's run_dir, with --host-root "+podRunDir)
 	flags.DurationVar(&f.interval, "interval", time.Minute, "how often --watch looks")
 	flags.StringVar(&f.log, "log", "text", "how progress is printed: text or json")
 }
@@ -152,13 +157,24 @@ func (f *installFlags) wire(log *slog.Logger, executable string, out io.Writer) 
 		if err != nil {
 			return nil, err
 		}
-		return new(arrays).open(log, config, filepath.Join(config.RunDir, "session"), scheme, credentials, config.Tenant)
+		return new(arrays).open(log, config, filepath.Join(f.ownRunDir(config), "session"), scheme, credentials, config.Tenant)
 	}
 	i.Volumes = func(ctx context.Context, stateDir string) ([]driver.VolumeStatus, error) {
 		host := &driver.Driver{Config: driver.Config{StateDir: stateDir}, Log: log}
 		return (&driver.Operator{Driver: host, Node: initiator, Mounts: mounter}).Status(ctx)
 	}
 	return &i
+}
+
+// ownRunDir is for this process: run_dir of the configuration is the host's, which a pod need not see.
+func (f *installFlags) ownRunDir(config driver.Config) string {
+	switch {
+	case f.runDir != "":
+		return f.runDir
+	case f.installer.Root != "/":
+		return podRunDir
+	}
+	return config.RunDir
 }
 
 // printer writes a line for each event.

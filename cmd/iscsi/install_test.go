@@ -44,7 +44,7 @@ func TestInstallAndUninstallForPeople(t *testing.T) {
 	})
 	root := newHostRoot(t)
 	run := func(args ...string) (string, error) {
-		output, err := p.command(append(args, "--host-root", root)...).CombinedOutput()
+		output, err := p.command(append(args, "--host-root", root, "--run-dir", t.TempDir())...).CombinedOutput()
 		return string(output), err
 	}
 	output, err := run("install", "--check")
@@ -84,12 +84,12 @@ func TestUninstallIsRefusedWhileAVolumeIsInTheJournal(t *testing.T) {
 		c.StateDir = "/var/lib/datera-iscsi"
 	})
 	root := newHostRoot(t)
-	output, err := p.command("install", "--node", "node-a", "--host-root", root).CombinedOutput()
+	output, err := p.command("install", "--node", "node-a", "--host-root", root, "--run-dir", t.TempDir()).CombinedOutput()
 	require.NoError(t, err, string(output))
 	journal := filepath.Join(root, "var/lib/datera-iscsi/volumes")
 	require.NoError(t, os.MkdirAll(journal, 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(journal, "pv-datera-0.json"), []byte(`{"name":"pv-datera-0"}`), 0o600))
-	output, err = p.command("uninstall", "--host-root", root).CombinedOutput()
+	output, err = p.command("uninstall", "--host-root", root, "--run-dir", t.TempDir()).CombinedOutput()
 	require.Error(t, err)
 	require.Contains(t, string(output), "volumes are on this node: pv-datera-0")
 	require.FileExists(t, filepath.Join(root, folderOnHost, "iscsi"))
@@ -103,7 +103,7 @@ func TestPluginFolderOfTheEnvironment(t *testing.T) {
 	})
 	root := newHostRoot(t)
 	for _, args := range [][]string{{"install", "--node", "node-a"}, {"install", "--check"}, {"uninstall"}} {
-		command := p.command(append(args, "--host-root", root)...)
+		command := p.command(append(args, "--host-root", root, "--run-dir", t.TempDir())...)
 		command.Env = append(command.Env, "PLUGIN_DIR=/var/lib/kubelet/volumeplugins")
 		output, err := command.CombinedOutput()
 		require.NoError(t, err, string(output))
@@ -115,13 +115,39 @@ func TestPluginFolderOfTheEnvironment(t *testing.T) {
 	require.NoDirExists(t, filepath.Join(root, "var/lib/kubelet/volumeplugins/datera~iscsi"))
 }
 
+// run_dir is the nodes': the installer's pod keeps its session keys where it may write.
+func TestRunDirOfTheNodeIsNotTheInstallers(t *testing.T) {
+	server := dateratest.Start(t)
+	p := newPlace(t, func(c *driver.Config) {
+		c.ManagementIP, c.Scheme, c.Username, c.Password, c.RunDir = server.Address(), "http", "admin", "password", "/proc/none"
+	})
+	root, runDir := newHostRoot(t), t.TempDir()
+	output, err := p.command("install", "--node", "node-a", "--host-root", root, "--run-dir", runDir).CombinedOutput()
+	require.NoError(t, err, string(output))
+	require.NotContains(t, string(output), "cannot be kept")
+	keys, err := filepath.Glob(filepath.Join(runDir, "session", "*.session"))
+	require.NoError(t, err)
+	require.Len(t, keys, 1)
+	config, err := driver.LoadConfig([]string{filepath.Join(root, folderOnHost, ".datera-config")}, func(string) string { return "" })
+	require.NoError(t, err)
+	require.Equal(t, "/proc/none", config.RunDir, "the node's own")
+
+	for dir, f := range map[string]installFlags{
+		"/run/of-the-node":  {installer: install.Installer{Root: "/"}},
+		"/run/datera-iscsi": {installer: install.Installer{Root: "/host"}},
+		"/given":            {installer: install.Installer{Root: "/host"}, runDir: "/given"},
+	} {
+		require.Equal(t, dir, f.ownRunDir(driver.Config{RunDir: "/run/of-the-node"}))
+	}
+}
+
 func TestInstallGoesOnUntilSIGTERM(t *testing.T) {
 	server := dateratest.Start(t)
 	p := newPlace(t, func(c *driver.Config) {
 		c.ManagementIP, c.Scheme, c.Username, c.Password = server.Address(), "http", "admin", "password-canary"
 	})
 	root := newHostRoot(t)
-	cmd := p.command("install", "--watch", "--log", "json", "--node", "node-a", "--host-root", root)
+	cmd := p.command("install", "--watch", "--log", "json", "--node", "node-a", "--host-root", root, "--run-dir", t.TempDir())
 	stdout, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
