@@ -249,10 +249,11 @@ func TestNodesHaveOneInstaller(t *testing.T) {
 		require.Equal(t, []core.Toleration{{Operator: core.TolerationOpExists}}, set.Spec.Template.Spec.Tolerations)
 		require.Zero(t, set.Spec.UpdateStrategy.RollingUpdate.MaxSurge.IntValue(), "an old pod would put its version back")
 	}
-	role := func(name string) core.NodeSelectorRequirement {
-		return sets[name].Spec.Template.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms[0].MatchExpressions[0]
+	const role, exclude = "node-role.kubernetes.io/control-plane", "datera.io/exclude"
+	for name, operator := range map[string]core.NodeSelectorOperator{workers: core.NodeSelectorOpDoesNotExist, controlPlane: core.NodeSelectorOpExists} {
+		terms := sets[name].Spec.Template.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+		require.Equal(t, []core.NodeSelectorTerm{{MatchExpressions: []core.NodeSelectorRequirement{
+			{Key: role, Operator: operator}, {Key: exclude, Operator: core.NodeSelectorOpDoesNotExist},
+		}}}, terms, name)
 	}
-	const label = "node-role.kubernetes.io/control-plane"
-	require.Equal(t, core.NodeSelectorRequirement{Key: label, Operator: core.NodeSelectorOpDoesNotExist}, role(workers))
-	require.Equal(t, core.NodeSelectorRequirement{Key: label, Operator: core.NodeSelectorOpExists}, role(controlPlane))
 }
