@@ -10,6 +10,7 @@ import (
 	apps "k8s.io/api/apps/v1"
 	v1 "k8s.io/api/core/v1"
 	storage "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -70,6 +71,21 @@ func TestExampleClasses(t *testing.T) {
 			_, err := w.provisioner().design(t.Context(), w.driver(), w.options(*aClaim(theClaim, "10Gi", ofClass(class.Name))))
 			require.NoError(t, err)
 		})
+	}
+}
+
+// Every example can be applied to a cluster that has the driver and nothing else: it brings the namespaces that it uses.
+func TestExamplesBringTheirNamespaces(t *testing.T) {
+	for name, file := range examples(t) {
+		there := map[string]bool{"": true, "datera-system": true}
+		for _, object := range file {
+			accessor, err := meta.Accessor(object)
+			require.NoError(t, err)
+			if _, ok := object.(*v1.Namespace); ok {
+				there[accessor.GetName()] = true
+			}
+			require.True(t, there[accessor.GetNamespace()], "%s: nothing before %s makes its namespace %s", name, accessor.GetName(), accessor.GetNamespace())
+		}
 	}
 }
 
