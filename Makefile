@@ -33,9 +33,9 @@ man: ## build/man: manual pages of iscsi
 	go run -tags man ./cmd/iscsi man build/man
 
 .PHONY: image
-image: build ## build/image.tar: the container image of installer and provisioner, with its bill of materials
+image: build ## build/image.tar: the container image of installer and provisioner, with its bill of materials; PUSH=REFERENCE pushes it, too
 	@mkdir -p build
-	go -C deploy run ./image -output $(CURDIR)/build/image.tar -tag $(IMAGE) -version $(VERSION) -revision "$(REVISION)" $(CURDIR)/bin/iscsi $(CURDIR)/bin/datera-provisioner
+	go -C deploy run ./image -output $(CURDIR)/build/image.tar -tag $(IMAGE) -version $(VERSION) -revision "$(REVISION)" $(if $(PUSH),-push $(PUSH)) $(CURDIR)/bin/iscsi $(CURDIR)/bin/datera-provisioner
 
 .PHONY: demo
 demo: build vm ## the seed's PersistentVolume through its whole life, in virtual machines
