@@ -59,10 +59,16 @@ func TestInstallAndUninstallForPeople(t *testing.T) {
 	require.NoError(t, err, output)
 	require.Equal(t, "this node can attach volumes\n", output)
 
-	installed := exec.Command(filepath.Join(root, folderOnHost, "iscsi"), "version")
-	output2, err := installed.CombinedOutput()
+	link := filepath.Join(t.TempDir(), "iscsi") // as the guide has people make it
+	require.NoError(t, os.Symlink(filepath.Join(root, folderOnHost, "iscsi"), link))
+	output2, err := exec.Command(link, "version").CombinedOutput()
 	require.NoError(t, err)
 	require.Contains(t, string(output2), "iscsi test (go")
+	registration := exec.Command(link, "register", "node-b", "--iqn", "iqn.1993-08.org.debian:01:node-b")
+	registration.Env = []string{"PATH=" + os.Getenv("PATH")}
+	output2, err = registration.CombinedOutput()
+	require.NoError(t, err, string(output2))
+	require.Equal(t, "k8s_kubernetes_node-b", server.Initiators("/root")["iqn.1993-08.org.debian:01:node-b"], "the configuration beside the file that the link leads to")
 	config, err := driver.LoadConfig([]string{filepath.Join(root, folderOnHost, ".datera-config")}, func(string) string { return "" })
 	require.NoError(t, err)
 	require.Equal(t, driver.AttachKubelet, config.Attach)
@@ -72,7 +78,7 @@ func TestInstallAndUninstallForPeople(t *testing.T) {
 	output, err = run("uninstall")
 	require.NoError(t, err, output)
 	require.NoDirExists(t, filepath.Join(root, folderOnHost))
-	require.Empty(t, server.Initiators("/root"))
+	require.Len(t, server.Initiators("/root"), 1)
 	output, err = run("uninstall", "--check")
 	require.NoError(t, err, output)
 }
