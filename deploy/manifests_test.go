@@ -192,6 +192,16 @@ func TestCredentialsAreKeptOffTheWorkersAlone(t *testing.T) {
 	require.NotContains(t, sets[controlPlane].Spec.Template.Spec.Containers[0].Args, "--credentials=false")
 }
 
+// An administrator's overlay names the image, for all pods.
+func TestImageOfAnOverlay(t *testing.T) {
+	files := changeable(t)
+	require.NoError(t, files.WriteFile("kustomization.yaml", []byte("resources: [overlays/uninstall]\n"+
+		"images: [{name: docker.io/library/datera-flexvolume, newName: registry.example/datera-flexvolume, newTag: v1}]\n")))
+	for name, set := range build(t, files, ".") {
+		require.Equal(t, "registry.example/datera-flexvolume:v1", set.Spec.Template.Spec.Containers[0].Image, name)
+	}
+}
+
 // With the component plugin-dir every overlay works on another folder, and on no second one.
 func TestAnotherPluginFolder(t *testing.T) {
 	const folder = "/var/lib/kubelet/volumeplugins"

@@ -272,6 +272,7 @@ func TestAnotherMachineUnderThisNodesName(t *testing.T) {
 	other.setInitiator(otherIQN)
 	other.install()
 	h.refuses("has another machine as node node-a: k8s_kubernetes_node-a is registered with initiator " + otherIQN + ", this node's is " + iqn)
+	h.refuses("remove initiator " + otherIQN + " on the array, or restore it in /etc/iscsi/initiatorname.iscsi and restart iscsid")
 	h.refuses("give each a `cluster` of its own")
 	require.NoError(t, h.another().Uninstall(t.Context(), 0))
 	require.Equal(t, map[string]string{otherIQN: name}, h.array.Initiators("/root"))

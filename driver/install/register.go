@@ -36,7 +36,7 @@ func (i *Installer) register(ctx context.Context, config driver.Config) (message
 		return there, false, i.rememberInitiators(iqn)
 	case err == nil && !slices.Contains(own, found.ID):
 		return "", false, fmt.Errorf("%s has another machine as node %s: %s is registered with initiator %s, this node's is %s. If that is an old name of this node, "+
-			"remove initiator %[4]s on the array, or restore it in %s and restart iscsid; if another cluster uses the array, give each a `cluster` of its own in datera-config",
+			"remove initiator %[4]s on the array, or restore it in %[6]s and restart iscsid; if another cluster uses the array, give each a `cluster` of its own in datera-config",
 			array.Server(), config.Node, name, found.ID, iqn, initiatorFile)
 	case err != nil && !errors.Is(err, datera.ErrNotFound):
 		return "", false, fmt.Errorf("look up node %s on %s: %w", config.Node, array.Server(), err)

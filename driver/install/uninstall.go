@@ -111,42 +111,48 @@ func (i *Installer) refuseInUse(ctx context.Context, config driver.Config) error
 }
 
 // refuseAttached names the volumes that are attached to any node of the cluster, where this host's kube-controller-manager is
-// to detach them. As detach does, it looks in all tenants.
+// to detach them.
 func (i *Installer) refuseAttached(ctx context.Context, config driver.Config) error {
 	if !i.ControlPlane || config.Attach != driver.AttachController || i.KeepRegistration {
 		return nil
 	}
-	array, err := i.OpenArray(config)
+	attached, err := i.attached(ctx, config)
 	if err != nil {
-		return err
-	}
-	tenants, err := array.Tenants(ctx)
-	if err != nil {
-		return fmt.Errorf("list the tenants of %s: %w", array.Server(), err)
-	}
-	var attached []string
-	for _, tenant := range tenants {
-		config.Tenant = tenant
-		array, err := i.OpenArray(config)
-		if err != nil {
-			return err
-		}
-		groups, err := array.InitiatorGroupsWithPrefix(ctx, driver.GroupPrefix(config.Cluster))
-		if err != nil {
-			return fmt.Errorf("ask %s which volumes are attached in tenant %s: %w", array.Server(), tenant, err)
-		}
-		for _, group := range groups {
-			if len(group.Members) > 0 {
-				attached = append(attached, fmt.Sprintf("%s to %s", group.Name, strings.Join(group.Members, " and ")))
-			}
-		}
+		return fmt.Errorf("look for volumes that kube-controller-manager has to detach: %w (--keep-registration does without the array)", err)
 	}
 	if len(attached) == 0 {
 		return nil
 	}
-	return fmt.Errorf("volumes of cluster %s are attached, and kube-controller-manager needs the driver to detach them: %s (initiator groups of %s, and their members). "+
-		"Delete the pods that use them; `iscsi detach VOLUME NODE` takes a node away that Kubernetes has forgotten; --keep-registration does not ask the array",
-		config.Cluster, strings.Join(attached, ", "), array.Server())
+	return fmt.Errorf("volumes of cluster %s are attached, and kube-controller-manager needs the driver to detach them: %s. Delete the pods that use them; "+
+		"`iscsi detach VOLUME NODE` takes a node away that Kubernetes has forgotten; --keep-registration does not ask the array", config.Cluster, strings.Join(attached, ", "))
+}
+
+// attached are the cluster's initiator groups that have members, of all tenants: detach looks there, too.
+func (i *Installer) attached(ctx context.Context, config driver.Config) (groups []string, err error) {
+	array, err := i.OpenArray(config)
+	if err != nil {
+		return nil, err
+	}
+	tenants, err := array.Tenants(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list the tenants of %s: %w", array.Server(), err)
+	}
+	for _, tenant := range tenants {
+		config.Tenant = tenant
+		if array, err = i.OpenArray(config); err != nil {
+			return nil, err
+		}
+		found, err := array.InitiatorGroupsWithPrefix(ctx, driver.GroupPrefix(config.Cluster))
+		if err != nil {
+			return nil, fmt.Errorf("list the initiator groups of tenant %s of %s: %w", tenant, array.Server(), err)
+		}
+		for _, group := range found {
+			if len(group.Members) > 0 {
+				groups = append(groups, fmt.Sprintf("initiator group %s with %s", group.Name, strings.Join(group.Members, " and ")))
+			}
+		}
+	}
+	return groups, nil
 }
 
 // hide takes the executable from kubelet. A link to it stays until everything is done.

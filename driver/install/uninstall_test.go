@@ -96,13 +96,13 @@ func TestUninstallOfAControlPlane(t *testing.T) {
 		prepare func(*host)
 		says    []string // none: it goes on
 	}{
-		"a volume on another node": {func(*host) {}, []string{"kube-controller-manager needs the driver", "k8s_kubernetes_pv-1 to " + otherIQN, "--keep-registration"}},
+		"a volume on another node": {func(*host) {}, []string{"kube-controller-manager needs the driver", "initiator group k8s_kubernetes_pv-1 with " + otherIQN, "--keep-registration"}},
 		"a volume of another tenant": {func(h *host) {
 			h.detachAll()
 			_, err := h.array.Do("/root", http.MethodPost, "/tenants", map[string]any{"name": "shop"})
 			require.NoError(h.t, err)
 			h.grantIn("/root/shop", otherIQN)
-		}, []string{"k8s_kubernetes_pv-1 to " + otherIQN}},
+		}, []string{"initiator group k8s_kubernetes_pv-1 with " + otherIQN}},
 		"a volume that comes at the last moment": {func(h *host) {
 			h.detachAll()
 			looks := 0
@@ -113,6 +113,9 @@ func TestUninstallOfAControlPlane(t *testing.T) {
 				return nil, nil
 			}
 		}, []string{"k8s_kubernetes_pv-1"}},
+		"an array that is away": {func(h *host) {
+			h.OpenArray = func(driver.Config) (Array, error) { return nil, os.ErrDeadlineExceeded }
+		}, []string{"timeout", "--keep-registration does without the array"}},
 		"a group without members": {func(h *host) {
 			h.detachAll()
 			h.grant()
