@@ -31,7 +31,7 @@ func TestInstaller(t *testing.T) {
 	version := driverBinary()
 	installer := func(args ...string) {
 		t.Helper()
-		cmd := exec.Command(version, append(args, "--host-root", filepath.Dir(k.plugins), "--plugin-dir", "/"+filepath.Base(k.plugins), "--control-plane", "--node", "node-a")...)
+		cmd := exec.Command(version, append(args, "--host-root", filepath.Dir(k.plugins), "--run-dir", t.TempDir(), "--plugin-dir", "/"+filepath.Base(k.plugins), "--control-plane", "--node", "node-a")...)
 		cmd.Env = []string{"DATERA_CONFIG=" + source}
 		output, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s", output)
