@@ -42,7 +42,7 @@ func (s *story) deploy(acts string) {
 	}{
 		{"seed", s.seed}, {"growth", s.growth}, {"clone", s.clone}, {"delete-retain", s.deleteAndRetain},
 		{"wait-for-first-consumer", s.waitForConsumer}, {"refused", s.refused}, {"upgrade", s.upgrade}, {"kill", s.killWorkers},
-		{"secret", s.changeSecret}, {"uninstall", s.uninstall},
+		{"secret", s.changeSecret}, {"control-plane", s.controlPlaneNode}, {"uninstall", s.uninstall},
 	} {
 		if s.err == nil && (acts == "" || slices.Contains(strings.Split(acts, ","), act.name)) {
 			act.play(d)
@@ -146,14 +146,22 @@ func (s *story) onControlPlane(program string, args ...string) {
 	})
 }
 
-// rolledOut waits for the workloads of the overlay. The DaemonSet for control planes has no node here.
+// rolledOut waits for the workloads of the overlay.
 func (s *story) rolledOut() {
 	for _, workload := range []string{"daemonset/datera-iscsi", "daemonset/datera-iscsi-control-plane", "deployment/datera-provisioner"} {
 		s.say(lastLine(s.kubectl("-n", system, "rollout", "status", workload, "--timeout="+rolloutLimit)))
 		s.checks++
 	}
-	ready := s.ask("-n", system, "get", "daemonset", "datera-iscsi", "-o", "jsonpath={.status.numberReady}/{.status.desiredNumberScheduled}")
-	s.same(fmt.Sprintf("%d/%d", len(nodes), len(nodes)), ready, "installers that are ready")
+	s.same(installers(len(nodes), 0), s.ask(readyInstallers...), "installers that are ready")
+}
+
+// readyInstallers are kubectl's words for what installers answers.
+var readyInstallers = []string{"-n", system, "get", "daemonset", "datera-iscsi", "datera-iscsi-control-plane",
+	"-o", "jsonpath={range .items[*]}{.metadata.name} {.status.numberReady}/{.status.desiredNumberScheduled};{end}"}
+
+// installers is what the two DaemonSets say when all their pods are ready.
+func installers(workers, controlPlane int) string {
+	return fmt.Sprintf("datera-iscsi %[1]d/%[1]d;datera-iscsi-control-plane %[2]d/%[2]d;", workers, controlPlane)
 }
 
 // installed wants a node to have an executable, a configuration that root alone can read and nothing else, and the array to
@@ -161,7 +169,7 @@ func (s *story) rolledOut() {
 func (s *story) installed(node, program string) {
 	content, err := os.ReadFile(program)
 	s.check(err == nil, "read %s: %v", program, err)
-	s.same(".datera-config 600 root\niscsi 755 root", s.onNode(node, "cd "+installerDir+" && stat -c '%n %a %U' $(ls -A)"), "the driver's folder on "+node)
+	s.same(".datera-config 600 root\n.datera-initiators 600 root\niscsi 755 root", s.onNode(node, "cd "+installerDir+" && stat -c '%n %a %U' $(ls -A)"), "the driver's folder on "+node)
 	s.same(fmt.Sprintf("%x", sha256.Sum256(content)), s.onNode(node, "sha256sum <"+installerDir+"/iscsi | cut -d ' ' -f 1"), "the executable on "+node)
 	s.registered(node, true)
 }

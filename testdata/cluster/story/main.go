@@ -22,7 +22,7 @@ func main() {
 	bin := flag.String("bin", "bin", "folder of iscsi and datera-sim")
 	deploy := flag.Bool("deploy", false, "play the deployment instead; wants build/image.tar and, of the next version, build/next/image.tar")
 	acts := flag.String("acts", "", "play these acts alone: scale, replace, move, kubelet-restart, kubelet-down, kubelet-crash, attach-crash, share, grow, partition, power;"+
-		"\nwith -deploy: seed, growth, clone, delete-retain, wait-for-first-consumer, refused, upgrade, kill, secret, uninstall")
+		"\nwith -deploy: seed, growth, clone, delete-retain, wait-for-first-consumer, refused, upgrade, kill, secret, control-plane, uninstall")
 	build := flag.String("build", "build/cluster", "folder into which testdata/cluster/build.sh has built")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -98,7 +98,7 @@ func (s *story) killInstallers(d *deployment) {
 	s.kubectl("-n", system, "delete", "pod", "-l", "app.kubernetes.io/component=installer", "--force", "--grace-period=0", "--wait=false")
 	s.eventuallyOnNode(node, want, "sha256sum <"+installerDir+"/iscsi | cut -d ' ' -f 1")
 	s.rolledOut()
-	s.same(".datera-config\niscsi", s.onNode(node, "ls -A "+installerDir), "the driver's folder on "+node)
+	s.same(".datera-config\n.datera-initiators\niscsi", s.onNode(node, "ls -A "+installerDir), "the driver's folder on "+node)
 	for _, p := range d.redis {
 		s.untouched(p)
 	}
@@ -191,6 +191,31 @@ func (s *story) changeSecret(d *deployment) {
 	s.same(restarts, s.ask("-n", system, "get", "pods", "-o", "jsonpath={.items[*].metadata.uid} {.items[*].status.containerStatuses[0].restartCount}"), "pods and their restarts")
 	for _, p := range d.redis {
 		s.untouched(p)
+	}
+}
+
+// controlPlaneNode makes a control-plane node of a worker, and a worker of it again.
+func (s *story) controlPlaneNode(d *deployment) {
+	const node, label = "node-b", "node-role.kubernetes.io/control-plane"
+	s.step("%s becomes a control-plane node, and loses open-iscsi's configuration: the other DaemonSet serves it", node)
+	s.onNode(node, "mv /etc/iscsi/initiatorname.iscsi /run")
+	s.kubectl("label", "node", node, label+"=")
+	s.eventually(podLimit, "one installer of each DaemonSet is ready", installers(len(nodes)-1, 1), readyInstallers...)
+	s.say(s.kubectl("-n", system, "get", "pods", "-l", "app.kubernetes.io/component=installer", "-o", "wide"))
+	log := s.installerLog(node)
+	s.check(strings.Contains(log, "control-plane node "+node+" has the driver; it has no open-iscsi"), "the installer on %s says %q", node, log)
+	s.say("installer on " + node + ":\n" + log)
+
+	s.step("it is a worker again; no pod noticed anything")
+	s.onNode(node, "mv /run/initiatorname.iscsi /etc/iscsi")
+	s.kubectl("label", "node", node, label+"-")
+	s.eventually(podLimit, "every installer is a worker's", installers(len(nodes), 0), readyInstallers...)
+	log = s.installerLog(node)
+	s.check(strings.Contains(log, "node "+node+" can attach volumes"), "the installer on %s says %q", node, log)
+	s.registered(node, true)
+	for i, p := range d.redis {
+		s.untouched(p)
+		s.heldBy(d.volumes[i], p.node)
 	}
 }
 
