@@ -2,9 +2,9 @@ package iscsi
 
 import (
 	"context"
-	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -252,6 +252,13 @@ func TestRealKernelCalls(t *testing.T) {
 	require.NoError(t, k.claim(file))
 	require.Error(t, k.flush(file), "a file is no block device")
 	require.NoError(t, k.scan(file, "0 0 1"))
-	require.Error(t, k.rescan(disk{hctl: "999:0:0:0"}))
-	require.True(t, errors.Is(k.delete(disk{hctl: "999:0:0:0"}), fs.ErrNotExist))
+	d := disk{hctl: "0:0:0:0", dir: t.TempDir()}
+	for name, write := range map[string]func(disk) error{"rescan": k.rescan, "delete": k.delete} {
+		require.ErrorIs(t, write(d), fs.ErrNotExist, "the disk of this session is gone, and no other is meant")
+		require.NoError(t, os.WriteFile(filepath.Join(d.dir, name), nil, 0o600))
+		require.NoError(t, write(d))
+		content, err := os.ReadFile(filepath.Join(d.dir, name))
+		require.NoError(t, err)
+		require.Equal(t, "1", string(content), name)
+	}
 }

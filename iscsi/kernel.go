@@ -4,12 +4,15 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 
-	lib "github.com/kubernetes-csi/csi-lib-iscsi/iscsi"
 	"golang.org/x/sys/unix"
 )
 
 // kernel is what changes something by a system call. All of it may wait for the target: see bounded.
+//
+// A SCSI device is reached by its directory below its session, whose number is never given again. By host:channel:target:LUN
+// a write that comes late would hit another volume's disk: host numbers are given again.
 type kernel struct {
 	scan   func(path, address string) error // write to a SCSI host's scan file
 	rescan func(disk) error                 // read size and identity anew
@@ -21,8 +24,8 @@ type kernel struct {
 func realKernel() kernel {
 	return kernel{
 		scan:   writeFile,
-		rescan: func(d disk) error { return d.scsiDevice().Rescan() },
-		delete: func(d disk) error { return d.scsiDevice().Delete() },
+		rescan: func(d disk) error { return writeFile(filepath.Join(d.dir, "rescan"), "1") },
+		delete: func(d disk) error { return writeFile(filepath.Join(d.dir, "delete"), "1") },
 		flush: func(device string) error {
 			return withDevice(device, unix.O_RDONLY, func(fd int) error { return unix.IoctlSetInt(fd, unix.BLKFLSBUF, 0) })
 		},
@@ -31,8 +34,6 @@ func realKernel() kernel {
 		},
 	}
 }
-
-func (d disk) scsiDevice() *lib.Device { return &lib.Device{Name: d.name, Hctl: d.hctl} }
 
 func withDevice(device string, flags int, use func(fd int) error) error {
 	fd, err := unix.Open(device, flags|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
