@@ -25,7 +25,7 @@ func TestAttachStartsThreeProgramsForANewSessionAndNoneForAnOldOne(t *testing.T)
 	require.Equal(t, []string{
 		"iscsiadm -m node -o new -T " + testIQN + " -p " + portalA,
 		"iscsiadm -m node -o update -T " + testIQN + " -p " + portalA +
-			" -n node.startup -v manual -n node.session.scan -v manual -n node.session.initial_login_retry_max -v 1" +
+			" -n node.startup -v manual -n node.session.nr_sessions -v 1 -n node.session.reopen_max -v 0 -n node.session.scan -v manual -n node.session.initial_login_retry_max -v 1" +
 			" -n node.conn[0].timeo.login_timeout -v 1 -n node.session.timeo.replacement_timeout -v 120" +
 			" -n node.conn[0].timeo.noop_out_interval -v 5 -n node.conn[0].timeo.noop_out_timeout -v 5" +
 			" -n node.session.auth.authmethod -v None -n node.session.auth.username -v  -n node.session.auth.password -v " +

@@ -112,6 +112,21 @@ func TestDetachLeavesASessionThatServesOthers(t *testing.T) {
 	m.nothingLeft()
 }
 
+// As with node.session.nr_sessions = 2 of an earlier login, or with a second interface.
+func TestDetachEndsNoOtherSessionOfThePortal(t *testing.T) {
+	t.Parallel()
+	m, target := attached(t)
+	m.targets[testIQN].luns[1] = fakeLUN{"second", gib}
+	other, _ := readSession(m.path("sys/class/iscsi_session", m.addSession(testIQN, portalA, "LOGGED_IN")))
+	m.addDisk(other, 1, fakeLUN{"second", gib})
+	i := m.initiator()
+	require.NoError(t, i.Detach(t.Context(), target))
+	require.Equal(t, []string{"iscsiadm -m session -r 11 --logout"}, m.programs())
+	_, found, err := i.Find(t.Context(), Target{IQN: testIQN, LUN: 1, Serial: "second"})
+	require.NoError(t, err)
+	require.True(t, found, "another volume's session was logged out")
+}
+
 func TestDetachLeavesADiskWithAnotherSerial(t *testing.T) {
 	t.Parallel()
 	m, target := attached(t)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -115,7 +116,7 @@ func (i *Initiator) scanLUN(ctx context.Context, t Target, s session) error {
 func (i *Initiator) logout(ctx context.Context, s session) error {
 	limit, cancel := context.WithTimeout(ctx, logoutLimit)
 	defer cancel()
-	byRecord := s.persistent != "" && len(i.recordsAt(s.iqn, s.persistent)) > 0
+	byRecord := s.persistent != "" && len(i.recordsAt(s.iqn, s.persistent)) > 0 && i.alone(s)
 	var last error
 	_, err := backoff.Retry(limit, func() (bool, error) {
 		err := i.logoutOnce(limit, s, byRecord)
@@ -146,6 +147,12 @@ func (i *Initiator) logout(ctx context.Context, s session) error {
 	}
 	i.log.InfoContext(ctx, "logged out", "target", s.iqn, "portal", s.persistent, "session", s.id)
 	return nil
+}
+
+// alone tells whether a session is its target's only one by its portal. A logout by record ends them all.
+func (i *Initiator) alone(s session) bool {
+	sessions, err := i.sessions(s.iqn)
+	return err == nil && !slices.ContainsFunc(sessions, func(other session) bool { return other.id != s.id && other.at(s.persistent) })
 }
 
 func (i *Initiator) logoutOnce(ctx context.Context, s session, byRecord bool) error {

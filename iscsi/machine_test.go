@@ -32,6 +32,7 @@ type machine struct {
 	serials    map[string]string            // name of disk → serial it was found with
 	nextHost   int
 	nextDisk   int
+	newRecord  string // that iscsiadm makes
 	multipathd bool
 	pathsOf    map[string][]string // map → its paths
 
@@ -56,7 +57,7 @@ func newMachine(t *testing.T) *machine {
 	m := &machine{
 		t: t, root: t.TempDir(),
 		targets: map[string]*fakeTarget{}, records: map[string]map[string]string{},
-		serials: map[string]string{}, pathsOf: map[string][]string{},
+		serials: map[string]string{}, pathsOf: map[string][]string{}, newRecord: "# BEGIN RECORD 2.1.8\nnode.session.reopen_max = 32\n",
 	}
 	m.mkdir("sys/class/iscsi_session")
 	m.mkdir("sys/class/block")
@@ -235,7 +236,7 @@ func (m *machine) iscsiadm(args []string) string {
 		if info, err := os.Stat(m.recordPath(iqn, portal)); err == nil && info.Size() == 0 {
 			return "new-over-empty-record"
 		}
-		m.write(strings.TrimPrefix(m.recordPath(iqn, portal), m.root), "# BEGIN RECORD 2.1.8\n")
+		m.write(strings.TrimPrefix(m.recordPath(iqn, portal), m.root), m.newRecord)
 		m.records[key] = map[string]string{}
 		return "new"
 	case option("-o") == "update":
@@ -245,6 +246,9 @@ func (m *machine) iscsiadm(args []string) string {
 		}
 		for n := range args {
 			if args[n] == "-n" {
+				if args[n+1] == reopenMax && !strings.Contains(m.newRecord, reopenMax) {
+					return "update-bad-name"
+				}
 				record[args[n+1]] = args[n+3]
 			}
 		}
@@ -257,7 +261,11 @@ func (m *machine) iscsiadm(args []string) string {
 		if number := option("-r"); number != "" {
 			return m.logoutSession("session"+number, "logout-no-session-number")
 		}
-		return m.logoutSession(m.sessionAt(iqn, portal), "logout-again")
+		says := "logout-again"
+		for name := m.sessionAt(iqn, portal); name != ""; name = m.sessionAt(iqn, portal) {
+			says = m.logoutSession(name, says)
+		}
+		return says
 	}
 	m.t.Errorf("unexpected iscsiadm %q", args)
 	return "delete-again"

@@ -79,6 +79,9 @@ func (i *Initiator) createRecord(ctx context.Context, iqn string, portal Portal,
 	}
 	update := []string{"-o", "update", "-T", iqn, "-p", portal}
 	for _, setting := range i.settings(chap) {
+		if setting.name == reopenMax && !i.recorded(iqn, portal, reopenMax) {
+			continue
+		}
 		update = append(update, "-n", setting.name, "-v", setting.value)
 	}
 	err := i.record(ctx, iqn, portal, "configure the node record of "+portal, update...)
@@ -90,6 +93,22 @@ func (i *Initiator) createRecord(ctx context.Context, iqn string, portal Portal,
 
 type setting struct{ name, value string }
 
+// reopenMax is a setting that open-iscsi knows from 2.0.877 on. One unknown name makes it refuse the whole update.
+const reopenMax = "node.session.reopen_max"
+
+// recorded tells whether a portal's record has a setting: iscsiadm writes all that it knows into a new one.
+func (i *Initiator) recorded(iqn string, portal Portal, name string) bool {
+	for _, path := range i.recordsAt(iqn, portal) {
+		for _, file := range recordFiles(path) {
+			content, err := os.ReadFile(file)
+			if _, known := recordSettings(string(content))[name]; err == nil && known {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // settings are all that must not be left to the distribution's iscsid.conf.
 func (i *Initiator) settings(chap CHAP) []setting {
 	scan, method := "manual", "None"
@@ -100,7 +119,9 @@ func (i *Initiator) settings(chap CHAP) []setting {
 		method = "CHAP"
 	}
 	return []setting{
-		{"node.startup", "manual"}, // else a rebooted node logs in to volumes that moved on
+		{"node.startup", "manual"},        // else a rebooted node logs in to volumes that moved on
+		{"node.session.nr_sessions", "1"}, // else one login makes several, which a logout by record ends together
+		{reopenMax, "0"},                  // else iscsid gives up a session that is lost for long
 		{"node.session.scan", scan},
 		{"node.session.initial_login_retry_max", strconv.Itoa(i.opt.LoginRetries)},
 		{"node.conn[0].timeo.login_timeout", seconds(i.opt.LoginTimeout)},

@@ -53,6 +53,28 @@ func TestADatabaseErrorThatStaysIsReported(t *testing.T) {
 	require.Len(t, m.programs(), 2)
 }
 
+func TestNoSettingIsWrittenThatAnOldOpenISCSIDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	target, _ := m.oneVolume()
+	m.newRecord = "# BEGIN RECORD 2.0-874\nnode.startup = automatic\n"
+	_, err := m.initiator().Attach(t.Context(), target, CHAP{})
+	require.NoError(t, err)
+	require.Len(t, m.programs(), 3)
+	require.Equal(t, "1", m.records[testIQN+"|"+portalA]["node.session.nr_sessions"])
+
+	i := m.initiator()
+	settings := map[string]string{}
+	for _, s := range i.settings(CHAP{}) {
+		settings[s.name] = s.value
+	}
+	require.True(t, i.wrote(settings))
+	settings[reopenMax] = "32"
+	require.False(t, i.wrote(settings))
+	delete(settings, reopenMax)
+	require.True(t, i.wrote(settings), "a record of an old open-iscsi is not known as one's own")
+}
+
 // staleLock makes the lock that a killed iscsiadm leaves.
 func (m *machine) staleLock(t *testing.T) {
 	m.write("run/lock/iscsi/lock", "")

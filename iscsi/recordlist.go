@@ -45,12 +45,8 @@ func (i *Initiator) Records() ([]Record, error) {
 // recordsIn reads one record, or those of a directory that holds one per interface.
 func (i *Initiator) recordsIn(path string) []Record {
 	portal, iqn := recordPortal(filepath.Base(path)), filepath.Base(filepath.Dir(path))
-	files := []string{path}
-	if info, err := os.Lstat(path); err == nil && info.IsDir() {
-		files, _ = filepath.Glob(filepath.Join(path, "*"))
-	}
 	var records []Record
-	for _, file := range files {
+	for _, file := range recordFiles(path) {
 		info, err := os.Lstat(file)
 		if portal == "" || err != nil || !info.Mode().IsRegular() {
 			continue
@@ -68,6 +64,14 @@ func (i *Initiator) recordsIn(path string) []Record {
 	return records
 }
 
+func recordFiles(path string) []string {
+	if info, err := os.Lstat(path); err == nil && info.IsDir() {
+		files, _ := filepath.Glob(filepath.Join(path, "*"))
+		return files
+	}
+	return []string{path}
+}
+
 func recordSettings(content string) map[string]string {
 	settings := map[string]string{}
 	for line := range strings.Lines(content) {
@@ -82,7 +86,8 @@ func recordSettings(content string) map[string]string {
 func (i *Initiator) wrote(settings map[string]string) bool {
 	return !slices.ContainsFunc(i.settings(CHAP{}), func(s setting) bool {
 		configurable := strings.Contains(s.name, ".auth.") || strings.HasSuffix(s.name, ".replacement_timeout")
-		return !configurable && settings[s.name] != s.value
+		value, known := settings[s.name]
+		return !configurable && value != s.value && (known || s.name != reopenMax)
 	})
 }
 
