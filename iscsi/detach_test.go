@@ -289,6 +289,10 @@ func TestMultipath(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, device, again)
 		require.Empty(t, m.programs())
+		s, _, err := i.sessionAt(testIQN, portalA)
+		require.NoError(t, err)
+		i.setRecovery(s, 5*time.Second)
+		require.Equal(t, "120", attribute(s.class, "recovery_tmo"), "that of a map's path is multipathd's")
 
 		for _, path := range append(device.Paths, device.Path) {
 			identified, err := i.Identify(path)
@@ -362,6 +366,10 @@ func TestMultipath(t *testing.T) {
 		began := time.Now()
 		device, err := i.Attach(t.Context(), target, CHAP{})
 		require.NoError(t, err)
+		s, _, err := i.sessionAt(testIQN, portalA)
+		require.NoError(t, err)
+		i.setRecovery(s, 5*time.Second)
+		require.Equal(t, "5", attribute(s.class, "recovery_tmo"), "multipathd has nothing to do with this session")
 		require.Equal(t, device.Paths[0], device.Path)
 		require.GreaterOrEqual(t, time.Since(began), i.opt.MapTimeout)
 		i.opt.MapTimeout = time.Hour

@@ -177,10 +177,11 @@ func (s session) hasOtherDevices(but []disk) bool {
 	return false
 }
 
-// setRecovery sets how long the kernel waits for a session to come back before it fails its I/O. multipathd, where it
-// runs, knows better.
+// setRecovery sets how long the kernel waits for a session to come back before it fails its I/O. For the paths of its maps
+// multipathd knows better.
 func (i *Initiator) setRecovery(s session, wait time.Duration) {
-	if attribute(s.class, "recovery_tmo") == seconds(wait) || i.multipathRuns() {
+	mapped := func(d disk) bool { return d.name != "" && i.mapOf(d.name) != "" }
+	if attribute(s.class, "recovery_tmo") == seconds(wait) || slices.ContainsFunc(s.disks(), mapped) {
 		return
 	}
 	if err := writeFile(filepath.Join(s.class, "recovery_tmo"), seconds(wait)); err != nil && !errors.Is(err, fs.ErrNotExist) {
