@@ -48,7 +48,7 @@ func (i *Initiator) Attach(ctx context.Context, t Target, chap CHAP) (Device, er
 	return Device{}, fmt.Errorf("attach %s: %w", t, i.undo(ctx, t, ways, err))
 }
 
-// attached tells whether nothing is left to do: each portal has its session and its disk, and no map is to come.
+// attached tells whether no program is to be started: each portal has its session and its disk, and no map is to come.
 func (i *Initiator) attached(t Target) (Device, bool, error) {
 	v, err := i.look(t)
 	if err != nil {
@@ -60,8 +60,11 @@ func (i *Initiator) attached(t Target) (Device, bool, error) {
 			return Device{}, false, nil
 		}
 	}
-	if due, expected, err := i.mapExpected(v); err != nil || expected && time.Now().Before(due) {
+	if due, expected, err := i.mapExpected(v); err != nil || expected && (time.Now().Before(due) || i.claimedByMultipath(v.disks[0].name)) {
 		return Device{}, false, err
+	}
+	for _, d := range disks {
+		i.setRecovery(d.session, i.opt.ReplacementTimeout) // a detach that failed half-way has left it short
 	}
 	return i.find(t, v)
 }
@@ -131,7 +134,7 @@ func (i *Initiator) join(ctx, patient context.Context, t Target, chap CHAP, w *w
 		}
 	}
 	if found {
-		i.setRecovery(s, i.opt.ReplacementTimeout) // a detach that failed half-way has left it short
+		i.setRecovery(s, i.opt.ReplacementTimeout) // as in attached
 	} else if s, err = i.newSession(ctx, patient, t.IQN, chap, w); err != nil {
 		return err
 	}

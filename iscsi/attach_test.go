@@ -389,12 +389,16 @@ func TestAttachRestoresTheRecoveryTimeOfASession(t *testing.T) {
 	s, found, err := i.sessionAt(testIQN, portalA)
 	require.NoError(t, err)
 	require.True(t, found)
-	i.setRecovery(s, 5*time.Second)
-	require.Equal(t, "5", attribute(s.class, "recovery_tmo"))
-	m.removeDisk(s.disks()[0].dir)
-	_, err = i.Attach(t.Context(), target, CHAP{})
-	require.NoError(t, err)
-	require.Equal(t, "120", attribute(s.class, "recovery_tmo"))
+	for _, diskIsThere := range []bool{true, false} {
+		i.setRecovery(s, 5*time.Second)
+		require.Equal(t, "5", attribute(s.class, "recovery_tmo"))
+		if !diskIsThere {
+			m.removeDisk(s.disks()[0].dir)
+		}
+		_, err = i.Attach(t.Context(), target, CHAP{})
+		require.NoError(t, err)
+		require.Equal(t, "120", attribute(s.class, "recovery_tmo"), "disk is there: %t", diskIsThere)
+	}
 }
 
 func TestABlockedWriteToSysfsDoesNotOutliveTheContext(t *testing.T) {

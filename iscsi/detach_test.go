@@ -385,6 +385,18 @@ func TestMultipath(t *testing.T) {
 		_, err := m.initiator().Attach(t.Context(), target, CHAP{})
 		require.ErrorContains(t, err, "multipathd makes no map")
 		m.nothingLeft()
+
+		m.remove("run/udev/data")
+		i := m.initiator()
+		_, err = i.Attach(t.Context(), target, CHAP{})
+		require.NoError(t, err)
+		m.programs()
+		for _, name := range []string{"sdc", "sdd"} {
+			m.write("run/udev/data/b"+attribute(m.path("sys/class/block", name), "dev"), "E:DM_MULTIPATH_DEVICE_PATH=1\n")
+		}
+		_, err = i.Attach(t.Context(), target, CHAP{})
+		require.ErrorContains(t, err, "multipathd makes no map", "udev keeps it since, and the sessions are there")
+		require.Empty(t, m.programs())
 	})
 	t.Run("a stale map goes with its disks", func(t *testing.T) {
 		m, target := start(t)
