@@ -204,12 +204,15 @@ func (e *staleError) Unwrap() error { return e.err }
 func (i *Initiator) waitForDisk(ctx context.Context, t Target, s session) error {
 	limit, cancel := context.WithTimeout(ctx, i.opt.DiskTimeout)
 	defer cancel()
-	var missing error
+	missing := fmt.Errorf("the target did not answer the scan for the LUN within %s; look at the array and the network", i.opt.DiskTimeout)
 	_, err := poll(limit, func() (bool, bool, error) {
 		d, found := s.diskAt(t)
 		if !found {
+			if err := i.scanLUN(limit, t, s); err != nil {
+				return false, false, err
+			}
 			missing = errors.New("the target shows no such LUN; is the volume online and mapped to this node?")
-			return false, false, i.scanLUN(ctx, t, s)
+			return false, false, nil
 		}
 		err := d.check(t.Serial)
 		if stale, ok := errors.AsType[*staleError](err); ok {

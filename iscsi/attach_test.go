@@ -416,6 +416,21 @@ func TestABlockedWriteToSysfsDoesNotOutliveTheContext(t *testing.T) {
 	m.nothingLeft()
 }
 
+func TestAttachTellsATargetThatDoesNotAnswerTheScanFromOneWithoutTheLUN(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	target, _ := m.oneVolume()
+	i := m.initiator()
+	i.opt.DiskTimeout = 100 * time.Millisecond
+	hang := make(chan struct{})
+	defer close(hang)
+	i.scan = func(string, string) error { <-hang; return nil }
+	_, err := i.Attach(t.Context(), target, CHAP{})
+	require.ErrorContains(t, err, "the target did not answer the scan for the LUN within 100ms")
+	require.NotContains(t, err.Error(), "no such LUN")
+	m.nothingLeft()
+}
+
 func TestAttachReportsAScanThatFails(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
