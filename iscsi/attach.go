@@ -221,16 +221,21 @@ func (i *Initiator) waitForDisk(ctx context.Context, t Target, s session) error 
 		missing = err
 		return true, err == nil, nil
 	})
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		return missing
+	if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+		return err
 	}
-	return err
+	if d, found := s.diskAt(t); found && d.isUnserved() {
+		if err := i.remove(ctx, d); err != nil { // so that the next call's scan asks the target anew
+			return several{missing, err}
+		}
+	}
+	return missing
 }
 
 // check tells whether a SCSI device is a disk with that serial number and takes I/O: a *staleError when it never will.
 func (d disk) check(serial string) error {
 	if d.name == "" {
-		return fmt.Errorf("SCSI device %s has no disk", d)
+		return fmt.Errorf("SCSI device %s has no disk: the target knows the LUN and does not serve it; is the volume online and mapped to this node?", d)
 	}
 	switch found, err := d.serial(); {
 	case err != nil:

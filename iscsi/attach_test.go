@@ -416,6 +416,24 @@ func TestABlockedWriteToSysfsDoesNotOutliveTheContext(t *testing.T) {
 	m.nothingLeft()
 }
 
+func TestAttachAsksAnewForALUNThatWasNotServed(t *testing.T) {
+	t.Parallel()
+	m, target := attached(t)
+	i := m.initiator()
+	i.opt.DiskTimeout = 100 * time.Millisecond
+	s, _, err := i.sessionAt(testIQN, portalA)
+	require.NoError(t, err)
+	m.removeDisk(s.disks()[0].dir)
+	unserved := m.addUnserved(s, 0)
+	_, err = i.Attach(t.Context(), target, CHAP{})
+	require.ErrorContains(t, err, "SCSI device 0:0:0:0 has no disk: the target knows the LUN and does not serve it")
+	require.NoDirExists(t, unserved)
+	device, err := i.Attach(t.Context(), target, CHAP{})
+	require.NoError(t, err)
+	require.Equal(t, m.path("dev/sdb"), device.Path)
+	require.Empty(t, m.programs())
+}
+
 func TestAttachTellsATargetThatDoesNotAnswerTheScanFromOneWithoutTheLUN(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)

@@ -11,7 +11,8 @@ import (
 // else, and with the last session the node records. The caller has unmounted it. All of it gone already is fine.
 //
 // It needs IQN, LUN and serial number, not the portals: those have moved, perhaps. Only disks of that LUN with that
-// serial number are touched. It refuses with ErrInUse what is still mounted or held.
+// serial number are touched, and SCSI devices of that LUN that have no disk. It refuses with ErrInUse what is still mounted
+// or held.
 func (i *Initiator) Detach(ctx context.Context, t Target) error {
 	if err := t.validate(); err != nil {
 		return err
@@ -44,6 +45,11 @@ func (i *Initiator) removeLUN(ctx context.Context, t Target) error {
 	}
 	for _, d := range v.foreign {
 		i.log.WarnContext(ctx, "another volume's disk is left alone", "target", t.IQN, "device", d.name, "serial", t.Serial)
+	}
+	for _, d := range v.unserved {
+		if err := i.remove(ctx, d); err != nil {
+			return err
+		}
 	}
 	if len(v.disks) == 0 {
 		return nil

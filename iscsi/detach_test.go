@@ -57,6 +57,11 @@ func TestDetachFinishesWhatACrashLeft(t *testing.T) {
 		{"record without a session", func(m *machine) { m.logoutSession("session11", "") }, []string{"-o delete"}},
 		{"session without its record", func(m *machine) { m.deleteRecord() }, []string{"-m session -r 11 --logout"}},
 		{"lost session", func(m *machine) { m.setState("session11", "FAILED") }, []string{"--logout", "-o delete"}},
+		{"LUN that is not served any more", func(m *machine) {
+			m.removeDisk(m.path("sys/devices/platform/host0/session11/target0:0:0/0:0:0:0"))
+			s, _ := readSession(m.path("sys/class/iscsi_session/session11"))
+			m.addUnserved(s, 0)
+		}, []string{"--logout", "-o delete"}},
 		{"empty record", func(m *machine) {
 			m.logoutSession("session11", "")
 			m.deleteRecord()
@@ -110,6 +115,18 @@ func TestDetachLeavesASessionThatServesOthers(t *testing.T) {
 	require.NoError(t, i.Detach(t.Context(), two))
 	require.Len(t, m.programs(), 2)
 	m.nothingLeft()
+}
+
+func TestDetachLeavesAnotherLUNThatIsNotServed(t *testing.T) {
+	t.Parallel()
+	m, target := attached(t)
+	i := m.initiator()
+	s, _, err := i.sessionAt(testIQN, portalA)
+	require.NoError(t, err)
+	other := m.addUnserved(s, 1)
+	require.NoError(t, i.Detach(t.Context(), target))
+	require.DirExists(t, other)
+	require.Empty(t, m.programs())
 }
 
 // As with node.session.nr_sessions = 2 of an earlier login, or with a second interface.

@@ -26,6 +26,7 @@ type view struct {
 	sessions []session // with the target, in any state
 	disks    []disk    // the LUN's disks with the expected serial, in any state, the oldest session's first
 	foreign  []disk    // disks at that LUN with another serial, or none
+	unserved []disk    // SCSI devices at that LUN that have no disk
 }
 
 func (i *Initiator) look(t Target) (view, error) {
@@ -36,12 +37,16 @@ func (i *Initiator) look(t Target) (view, error) {
 	v := view{sessions: sessions}
 	for _, s := range sessions {
 		for _, d := range s.disks() {
-			if d.name == "" || !slices.Contains(t.kernelLUNs(), d.lun) {
+			if !slices.Contains(t.kernelLUNs(), d.lun) {
 				continue
 			}
-			if serial, err := d.serial(); err == nil && serial == t.Serial {
+			switch serial, err := d.serial(); {
+			case d.isUnserved():
+				v.unserved = append(v.unserved, d)
+			case d.name == "":
+			case err == nil && serial == t.Serial:
 				v.disks = append(v.disks, d)
-			} else {
+			default:
 				v.foreign = append(v.foreign, d)
 			}
 		}

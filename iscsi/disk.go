@@ -58,6 +58,10 @@ func (d disk) isPlaceholder() bool {
 	return d.name == "" && (kind == "12" || kind == "30" || kind == "31")
 }
 
+// isUnserved tells whether the device is a LUN that the target knows and does not serve (SPC-4, 6.4.2: peripheral qualifier
+// 1): the kernel gives it no disk, nobody can use it, and it stays so until it is removed and scanned for again.
+func (d disk) isUnserved() bool { return d.name == "" && attribute(d.dir, "type") == "0" }
+
 // serial is the unit serial number that the kernel read when it found the device, or on its last rescan.
 func (d disk) serial() (string, error) {
 	page, err := os.ReadFile(filepath.Join(d.dir, "vpd_pg80"))

@@ -412,6 +412,14 @@ func (m *machine) addDisk(s session, lun int, found fakeLUN) {
 	}
 }
 
+// addUnserved is what the kernel shows of a LUN that the target knows and does not serve.
+func (m *machine) addUnserved(s session, lun int) (dir string) {
+	dir = fmt.Sprintf("sys/devices/platform/host%d/session%d/target%[1]d:0:0/%[1]d:0:0:%[3]d", s.host, s.id, lun)
+	m.write(dir+"/type", "0\n")
+	m.write(dir+"/state", "running\n")
+	return m.path(dir)
+}
+
 // addPath is what multipathd does about a new disk.
 func (m *machine) addPath(name string, found fakeLUN) {
 	owner := ""
