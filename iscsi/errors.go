@@ -24,7 +24,7 @@ var (
 	ErrUnreachable = errors.New("portal does not answer")
 )
 
-// Exit codes of iscsiadm (iscsiadm(8), EXIT STATUS), as far as they matter here.
+// Exit codes of iscsiadm (iscsiadm(8), EXIT STATUS; open-iscsi, include/iscsi_err.h), as far as they matter here.
 const (
 	exitDatabase   = 6  // node records unusable or locked
 	exitTimeout    = 8  // connection timed out
@@ -34,8 +34,9 @@ const (
 	exitFatalLogin = 19 // login error that a retry does not change
 	exitNoDaemon   = 20 // could not connect to iscsid
 	exitNotFound   = 21 // no such record or session
-	exitNoSession  = 22 // no such session in sysfs
 	exitAuth       = 24 // not authenticated, or not authorized
+	exitBusy       = 28 // logout refused: in use, says iscsid
+	exitNotBack    = 32 // logout refused: iscsid was started anew and has not got the session back yet
 )
 
 // ProgramError is a program that was started and ended badly.
@@ -83,6 +84,10 @@ func (e *ProgramError) hint() string {
 		return "the node records are damaged or locked; see iscsiadm -m node and " + lockFile
 	case exitNoDaemon:
 		return ErrNoDaemon.Error()
+	case exitBusy:
+		return "iscsid.safe_logout is set, and iscsid sees a disk of the session mounted; unmount it"
+	case exitNotBack:
+		return "iscsid was started anew while the target did not answer, and ends no session before it has it back; bring the portal back, or restart the node"
 	}
 	return ""
 }

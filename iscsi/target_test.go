@@ -207,6 +207,11 @@ func TestProgramErrors(t *testing.T) {
 	}{
 		{"no program", ProgramError{Doing: "log in to X", Argv0: "iscsiadm", Code: -1, Err: &exec.Error{Name: "iscsiadm", Err: exec.ErrNotFound}},
 			`log in to X: exec: "iscsiadm": executable file not found in $PATH: install open-iscsi (iscsi-initiator-utils)`},
+		{"logout of a lost session by a new iscsid", ProgramError{Doing: "log out of X", Argv0: "iscsiadm", Code: 32, Output: "target likely not connected", Err: exitError(32)},
+			"log out of X: iscsiadm exit 32: target likely not connected: iscsid was started anew while the target did not answer, and ends no session before it has it back; " +
+				"bring the portal back, or restart the node"},
+		{"logout of what iscsid sees in use", ProgramError{Doing: "log out of X", Argv0: "iscsiadm", Code: 28, Output: "device or resource in use", Err: exitError(28)},
+			"log out of X: iscsiadm exit 28: device or resource in use: iscsid.safe_logout is set, and iscsid sees a disk of the session mounted; unmount it"},
 		{"killed", ProgramError{Doing: "flush multipath map m", Argv0: "multipath", Code: -1, Err: context.DeadlineExceeded},
 			"flush multipath map m: context deadline exceeded"},
 		{"multipath", ProgramError{Doing: "flush multipath map m", Argv0: "multipath", Code: 1, Output: "m: map in use", Err: exitError(1)},
