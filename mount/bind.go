@@ -40,8 +40,9 @@ func (m *Mounter) livingSource(source string) (Mount, error) {
 	if !mounted {
 		return Mount{}, fmt.Errorf("nothing is mounted at %s", source)
 	}
-	if reason := m.dead(from); reason != nil {
-		return Mount{}, fmt.Errorf("the mount cannot be used any more: %s: %w", from, reason)
+	if reason := m.unusable(from); reason != nil {
+		return Mount{}, fmt.Errorf("the mount cannot be used any more: %s: %w; the pods that use the volume on this node must go, so that it is mounted anew",
+			from, reason)
 	}
 	return from, nil
 }

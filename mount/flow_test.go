@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -118,6 +119,56 @@ func TestMountReplacesADeadMount(t *testing.T) {
 	}
 	require.NoError(t, h.Mount(t.Context(), h.device, path, "xfs", MountOptions{}))
 	require.Equal(t, []string{"umount " + path, "mount -t xfs -o nouuid " + h.device + " " + path}, h.runner.ran)
+}
+
+// stat does not see that the kernel has shut an ext4 down or made it read-only.
+func TestAnExt4ThatTheKernelGaveUpIsNotUsedAgain(t *testing.T) {
+	for _, c := range []struct {
+		name, options, super string
+		want                 error // nil when it is in use as it is meant
+	}{
+		{"shut down", "rw", "rw,shutdown", ErrShutDown},
+		{"made read-only", "rw", "ro", ErrReadOnly},
+		{"made read-only, by a newer kernel", "rw", "rw,emergency_ro", ErrReadOnly},
+		{"mounted read-only", "ro", "ro", nil},
+		{"with errors", "rw", "rw", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newFakeHost(t)
+			h.opts.SysExt4 = h.path("ext4")
+			h.file("ext4/"+filepath.Base(h.device)+"/errors_count", "3\n")
+			global, pod := h.path("v"), h.path("pod")
+			line := func(id, path string) string {
+				return fmt.Sprintf("%s 21 %d:%d / %s %s - ext4 %s %s", id, h.number.major, h.number.minor, path, c.options, h.device, c.super)
+			}
+			h.mountinfo(line("50", global), line("51", pod))
+			readOnly := c.options == "ro"
+			bound := h.Bind(t.Context(), global, pod, readOnly)
+			mounted := h.Mount(t.Context(), h.device, global, "ext4", MountOptions{ReadOnly: readOnly})
+			require.Empty(t, h.runner.ran)
+			if c.want == nil {
+				require.NoError(t, bound)
+				require.NoError(t, mounted)
+				return
+			}
+			for _, err := range []error{bound, mounted} {
+				require.ErrorIs(t, err, c.want)
+				require.ErrorContains(t, err, "the pods that use the volume on this node must go")
+			}
+			require.ErrorContains(t, mounted, pod)
+
+			h.mountinfo(line("50", global))
+			h.runner.run = func(_ context.Context, command string) (string, error) {
+				h.mountinfo()
+				if strings.HasPrefix(command, "mount ") {
+					h.mountinfo(h.line(global, "ext4", "rw"))
+				}
+				return "", nil
+			}
+			require.NoError(t, h.Mount(t.Context(), h.device, global, "ext4", MountOptions{}))
+			require.Equal(t, []string{"umount " + global, "mount -t ext4 " + h.device + " " + global}, h.runner.ran)
+		})
+	}
 }
 
 func TestUnmount(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -301,6 +302,32 @@ func TestRealDeadFilesystem(t *testing.T) {
 	require.NoError(t, held.Close())
 	m.opts.UnmountTimeout = 10 * time.Second
 	require.NoError(t, m.Released(t.Context(), device))
+}
+
+// An ext4 that the kernel has given up looks alive to stat; from 6.15 on its options tell.
+func TestRealShutDownExt4(t *testing.T) {
+	needPrograms(t, "xfs_io")
+	device, _ := loopDevice(t, 64<<20)
+	m, _ := realMounter(t)
+	makeFilesystem(t, m, device, "ext4")
+	directory := mountDirectory(t)
+	path, bound := filepath.Join(directory, "v"), filepath.Join(directory, "bound")
+	require.NoError(t, m.Mount(t.Context(), device, path, "ext4", MountOptions{}))
+	require.NoError(t, m.Bind(t.Context(), path, bound, false))
+	shell(t, "xfs_io", "-x", "-c", "shutdown", path)
+	there, _, err := m.At(path)
+	require.NoError(t, err)
+	if !slices.Contains(there.SuperOptions, "shutdown") {
+		t.Skip("this kernel does not show that an ext4 is shut down")
+	}
+	require.ErrorIs(t, m.Bind(t.Context(), path, filepath.Join(directory, "other"), false), ErrShutDown)
+	err = m.Mount(t.Context(), device, path, "ext4", MountOptions{})
+	require.ErrorIs(t, err, ErrShutDown)
+	require.ErrorContains(t, err, bound)
+	require.NoError(t, m.Unmount(t.Context(), bound))
+	require.NoError(t, m.Mount(t.Context(), device, path, "ext4", MountOptions{}))
+	require.NoError(t, m.Bind(t.Context(), path, bound, false))
+	require.NoError(t, os.WriteFile(filepath.Join(bound, "file"), nil, 0o600))
 }
 
 // Another mount namespace keeps a file system alive that is nowhere to be seen here.

@@ -19,7 +19,8 @@ type MountOptions struct {
 
 // Mount mounts a device with an xfs or ext4 file system at path and creates the directory. The same device already
 // mounted there in the same way is success; another one is an error. What a vanished device or a file system that the kernel
-// has shut down left there is unmounted first. Mount never makes or repairs a file system.
+// has shut down, or made read-only because of errors, left there is unmounted first; as long as that has other mounts, it is
+// an error. Mount never makes or repairs a file system.
 //
 // Read-only means that nothing is written to the device, not even the replay of a journal: two hosts may
 // mount it at once. A file system that was not cleanly unmounted is therefore refused.
@@ -75,7 +76,7 @@ func (m *Mounter) settle(ctx context.Context, number deviceNumber, path, filesys
 	if err != nil || !mounted {
 		return false, err
 	}
-	if reason := m.dead(there); reason != nil {
+	if reason := m.unusable(there); reason != nil {
 		if there.isOf(number) {
 			if err := m.refuseIfHeld(there, reason); err != nil {
 				return false, err
@@ -111,7 +112,7 @@ func (m *Mounter) refuseIfHeld(dead Mount, reason error) error {
 	if len(others) == 0 {
 		return nil
 	}
-	return fmt.Errorf("what is mounted at %s is dead: %w; it stays so until these other mounts of it are removed: %s", dead.Path, reason, strings.Join(others, ", "))
+	return fmt.Errorf("what is mounted at %s is dead: %w; it stays so until these other mounts of it are removed (the pods that use the volume on this node must go), and is mounted anew then: %s", dead.Path, reason, strings.Join(others, ", "))
 }
 
 // protect makes the device itself read-only for a read-only mount, and writable for another. xfs and ext4 replay a journal

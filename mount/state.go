@@ -46,7 +46,8 @@ func (m *Mounter) trouble(mount Mount) error {
 	if mount.Filesystem != "ext4" {
 		return nil
 	}
-	// Kernels before 6.12 make it read-only and leave its mounts read-write; later ones say so (fs/ext4/super.c).
+	// Kernels before 6.12 make it read-only and leave its mounts read-write; those from 6.15 on say so, and that it is shut
+	// down (fs/ext4/super.c). Those between, and stable ones that took over the change of 6.12, show only the count of errors.
 	if slices.Contains(mount.SuperOptions, "emergency_ro") ||
 		slices.Contains(mount.SuperOptions, "ro") && slices.Contains(mount.Options, "rw") && m.extErrors(mount) > 0 {
 		return ErrReadOnly
@@ -56,6 +57,18 @@ func (m *Mounter) trouble(mount Mount) error {
 	}
 	if count := m.extErrors(mount); count > 0 {
 		return fmt.Errorf("%w (%d, says ext4)", ErrFaulty, count)
+	}
+	return nil
+}
+
+// unusable tells why nothing new may use a mount: it is dead, or the kernel shut its ext4 down or made it read-only because of
+// errors, which dead does not see.
+func (m *Mounter) unusable(mount Mount) error {
+	if reason := m.dead(mount); reason != nil {
+		return reason
+	}
+	if reason := m.trouble(mount); errors.Is(reason, ErrShutDown) || errors.Is(reason, ErrReadOnly) {
+		return reason
 	}
 	return nil
 }
