@@ -228,6 +228,19 @@ func TestUnmount(t *testing.T) {
 	}
 }
 
+func TestSaysBusy(t *testing.T) {
+	for said, want := range map[string]bool{
+		"umount: /mounts/busybox-data: target is busy.":                                   true,
+		"umount: can't unmount /mounts/busybox-data: Device or resource busy":             true,
+		"umount: /disk/mounts/busybox: Input/output error":                                false,
+		"umount: /mounts/busybox-data: must be superuser to unmount.":                     false,
+		"umount: /mounts/busybox-data: umount(2) system call failed: Input/output error.": false,
+	} {
+		require.Equal(t, want, saysBusy(said, "/mounts/busybox-data"), said)
+	}
+	require.False(t, saysBusy("umount: /mounts/target is busy: no mount point specified.", "/mounts/target is busy"))
+}
+
 // Who uses a dead mount may never end; who uses a living one would go on writing unseen.
 func TestUnmountTakesADeadMountOutOfTheTree(t *testing.T) {
 	h := newFakeHost(t)

@@ -1,11 +1,11 @@
 package mount
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -99,10 +99,17 @@ func (m *Mounter) unmountByProgram(ctx context.Context, top Mount, lazy bool) er
 		args = []string{"-l", top.Path}
 	}
 	out, err := m.run.Run(ctx, "umount", args...)
-	if _, ended := exitCode(err); ended && bytes.Contains(bytes.ToLower(out), []byte("busy")) {
+	if _, ended := exitCode(err); ended && saysBusy(string(out), top.Path) {
 		return ErrBusy
 	}
 	return programError("umount", out, err)
+}
+
+// saysBusy looks at what umount said, without the path, which may hold any words. The second wording is the kernel's
+// (strerror(3)).
+func saysBusy(said, path string) bool {
+	said = strings.ToLower(strings.ReplaceAll(said, path, ""))
+	return strings.Contains(said, "target is busy") || strings.Contains(said, "device or resource busy")
 }
 
 func (m *Mounter) explainUnmount(ctx, limit context.Context, top Mount, err error) error {
