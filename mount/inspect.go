@@ -46,7 +46,7 @@ func (m *Mounter) inspect(ctx context.Context, device string, exclusive bool) (C
 	return content, nil
 }
 
-// mustRun refuses a disk whose connection is down. A reader would be stuck until the kernel gives up, and a process with
+// mustRun refuses a disk whose connection is down, and a multipath map without a path whose is not. A reader would be stuck until the kernel gives up, and a process with
 // a stuck reader cannot exit.
 func (m *Mounter) mustRun(device string) error {
 	number, err := numberOf(device)
@@ -55,6 +55,9 @@ func (m *Mounter) mustRun(device string) error {
 	}
 	if state := m.diskState(number); state != "" && state != diskRunning {
 		return fmt.Errorf("the disk is in state %q: its connection to the storage is down", state)
+	}
+	if states, mapped := m.pathStates(number); mapped && !slices.Contains(states, diskRunning) {
+		return fmt.Errorf("no path of the multipath map runs (states: %q): its connection to the storage is down", states)
 	}
 	return nil
 }

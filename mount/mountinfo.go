@@ -251,6 +251,17 @@ func (m *Mounter) diskState(number deviceNumber) string {
 	return strings.TrimSpace(string(state))
 }
 
+// pathStates are those of the disks below a multipath map; false for any other device.
+func (m *Mounter) pathStates(number deviceNumber) (states []string, mapped bool) {
+	uuid, _ := os.ReadFile(filepath.Join(m.sysfs(number), "dm", "uuid"))
+	paths, _ := filepath.Glob(filepath.Join(m.sysfs(number), "slaves", "*", "device", "state"))
+	for _, path := range paths {
+		state, _ := os.ReadFile(path)
+		states = append(states, strings.TrimSpace(string(state)))
+	}
+	return states, strings.HasPrefix(string(uuid), "mpath-")
+}
+
 func (m *Mounter) sysfs(number deviceNumber) string {
 	return filepath.Join(m.opts.SysDevBlock, fmt.Sprintf("%d:%d", number.major, number.minor))
 }

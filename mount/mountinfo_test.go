@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -161,6 +162,29 @@ func TestDead(t *testing.T) {
 	other := alive
 	other.Filesystem, other.Path = "nfs", filepath.Join(h.directory, "not touched")
 	require.NoError(t, h.dead(other))
+}
+
+func TestAMultipathMapIsReadWhileOneOfItsPathsRuns(t *testing.T) {
+	for _, c := range []struct {
+		name, uuid string
+		paths      []string
+		want       string
+	}{
+		{"one of two runs", "mpath-3600", []string{"blocked", "running"}, ""},
+		{"none runs", "mpath-3600", []string{"blocked", "transport-offline"}, `no path of the multipath map runs (states: ["blocked" "transport-offline"])`},
+		{"no paths", "mpath-3600", nil, "no path of the multipath map runs"},
+		{"no multipath map", "LVM-abc", nil, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newFakeHost(t)
+			directory := fmt.Sprintf("sys/%d:%d/", h.number.major, h.number.minor)
+			h.file(directory+"dm/uuid", c.uuid+"\n")
+			for n, state := range c.paths {
+				h.file(fmt.Sprintf("%sslaves/sd%c/device/state", directory, 'a'+n), state+"\n")
+			}
+			check(t, h.mustRun(h.device), c.want)
+		})
+	}
 }
 
 // check wants an error with a text in it, or none.
