@@ -308,7 +308,10 @@ func TestRemoveDir(t *testing.T) {
 
 func TestFormatErrors(t *testing.T) {
 	blank := device(t, 64<<20, 0, "")
-	run := &fakeRunner{run: func(context.Context, string) (string, error) { return "", nil }}
+	run := &fakeRunner{run: func(ctx context.Context, _ string) (string, error) {
+		require.Nil(t, ctx.Done(), "mkfs may be stopped")
+		return "", nil
+	}}
 	m := New(run, Options{})
 	format := func(ctx context.Context, filesystem string) error {
 		return m.Format(ctx, FormatRequest{Device: blank, Filesystem: filesystem})

@@ -21,8 +21,9 @@ type FormatRequest struct {
 // claims, directly before mkfs runs; anything else than blank is refused with ErrNotBlank and a description. No mkfs is ever
 // told to overwrite: for ext4 this proof is all there is, since mke2fs without a terminal overwrites without asking.
 //
-// A mkfs that has begun is not stopped: when ctx is done Format returns, and mkfs goes on to its end. Half a file system
-// would block the device for good.
+// A mkfs that has begun is not stopped: when ctx is done Format returns, and mkfs goes on to its end, for which the Runner
+// keeps from it the SIGTERM that `systemctl restart kubelet` sends to all that kubelet started. Only SIGKILL ends it (systemd
+// sends it after TimeoutStopSec, 90 s by default). Half a file system would block the device for good.
 func (m *Mounter) Format(ctx context.Context, req FormatRequest) error {
 	if err := m.format(ctx, req); err != nil {
 		return fmt.Errorf("make %s on %s: %w", req.Filesystem, req.Device, err)

@@ -20,6 +20,9 @@ import (
 // Runner starts one program, waits for it to end and returns all it wrote (stdout and stderr together).
 // The error of a program that ended by itself unwraps to something with ExitCode() int; the error of a
 // program that is not installed unwraps to exec.ErrNotFound.
+//
+// With a ctx that is never done (Done is nil) the program must come to its end, whatever becomes of this process: SIGTERM,
+// SIGINT, SIGHUP and SIGPIPE should not end it.
 type Runner interface {
 	Run(ctx context.Context, program string, args ...string) ([]byte, error)
 }

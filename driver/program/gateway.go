@@ -11,6 +11,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -72,7 +73,9 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // Run starts a program, waits for its end and returns all that it wrote. When ctx is done
-// the program and its children are killed.
+// the program and its children are killed. With a ctx that is never done (Done is nil)
+// the program is one that must come to its end: the signals by which others end a service's
+// processes do not reach it either. Only SIGKILL does.
 func (g *Gateway) Run(ctx context.Context, name string, args ...string) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, g.failed(name, args, nil, err)
@@ -87,8 +90,12 @@ func (g *Gateway) Run(ctx context.Context, name string, args ...string) ([]byte,
 	// Go's own descriptors are not inherited; those that this process got from its parent
 	// would be. A kernel before 5.11 refuses, and the descriptors stay as they are.
 	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
+	start := cmd.Start
+	if ctx.Done() == nil {
+		start = func() error { return undisturbed(cmd.Start) }
+	}
 	begin := time.Now()
-	if err := cmd.Start(); err != nil {
+	if err := start(); err != nil {
 		if errors.Is(err, exec.ErrNotFound) {
 			err = fmt.Errorf("%w: install it on this node", err)
 		}
@@ -106,6 +113,23 @@ func (g *Gateway) Run(ctx context.Context, name string, args ...string) ([]byte,
 		return output.bytes(), g.failed(name, args, output.bytes(), err)
 	}
 	return output.bytes(), nil
+}
+
+// undisturbed starts a program with the signals blocked that systemd sends to all processes of
+// a service, that a terminal sends, and that come of writing to a reader who is gone. A
+// program inherits the mask of the thread that starts it (signal(7)).
+func undisturbed(start func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var blocked, before unix.Sigset_t
+	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE} {
+		blocked.Val[0] |= 1 << (signal - 1)
+	}
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &blocked, &before); err != nil {
+		return os.NewSyscallError("rt_sigprocmask", err)
+	}
+	defer unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
+	return start()
 }
 
 // isOurs tells the driver's own variables, which hold the array's password.

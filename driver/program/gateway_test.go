@@ -40,6 +40,22 @@ func TestErrorCarriesExitCodeAndOutput(t *testing.T) {
 	require.ErrorContains(t, err, "no such record")
 }
 
+// systemctl restart kubelet sends SIGTERM to all that kubelet has started.
+func TestAProgramThatMustComeToItsEndIsNotEndedBySignals(t *testing.T) {
+	for _, signal := range []string{"TERM", "INT", "HUP", "PIPE"} {
+		t.Run(signal, func(t *testing.T) {
+			g := gateway()
+			for range 3 { // and the next program is as any other
+				output, err := g.Run(context.WithoutCancel(t.Context()), "sh", "-c", "kill -"+signal+" $$; echo at the end")
+				require.NoError(t, err)
+				require.Equal(t, "at the end\n", string(output))
+				_, err = g.Run(t.Context(), "sh", "-c", "kill -"+signal+" $$; echo at the end")
+				require.ErrorContains(t, err, "signal: ")
+			}
+		})
+	}
+}
+
 func TestMissingProgramIsNamed(t *testing.T) {
 	g := gateway()
 	_, err := g.Run(t.Context(), "no-such-program-here")
