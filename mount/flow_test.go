@@ -309,7 +309,9 @@ func TestRemoveDir(t *testing.T) {
 func TestFormatErrors(t *testing.T) {
 	blank := device(t, 64<<20, 0, "")
 	run := &fakeRunner{run: func(ctx context.Context, _ string) (string, error) {
-		require.Nil(t, ctx.Done(), "mkfs may be stopped")
+		if ctx.Done() != nil {
+			t.Error("mkfs may be stopped")
+		}
 		return "", nil
 	}}
 	m := New(run, Options{})
