@@ -337,9 +337,6 @@ func TestAttachTakesASessionWhoseLoginIsNeverAnswered(t *testing.T) {
 	}
 	_, err := i.Attach(t.Context(), target, CHAP{})
 	require.NoError(t, err)
-
-	i.opt.ScanAuto = true
-	require.Contains(t, i.settings(CHAP{}), setting{"node.session.scan", "auto"})
 }
 
 func TestAttachOfOneTargetAtTheSameTimeLogsInOnce(t *testing.T) {

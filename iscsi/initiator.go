@@ -45,10 +45,6 @@ type Options struct {
 	DiskTimeout        time.Duration // from the login until the LUN's disk is there; it takes the kernel milliseconds; 3 s unless set
 	MapTimeout         time.Duration // how long multipathd has to make its map of a new disk; 5 s unless set
 
-	// ScanAuto lets iscsid scan all LUNs at login, so that every LUN of the target shows up. Only for open-iscsi
-	// 2.1.10, which never answers a login without it: there each login takes its whole time limit otherwise.
-	ScanAuto bool
-
 	Logger *slog.Logger // none unless set
 }
 

@@ -42,7 +42,7 @@ func (i *Initiator) login(ctx context.Context, iqn string, portal Portal) (sessi
 	case err == nil:
 	case exitCode(err) == exitExists: // it is there, or iscsid is still trying for a caller that was killed
 		wait = limit
-	case errors.Is(err, context.DeadlineExceeded): // open-iscsi 2.1.10 logs in and does not say so: see Options.ScanAuto
+	case errors.Is(err, context.DeadlineExceeded): // open-iscsi 2.1.10 logs in and, without node.session.scan = auto, never says so
 	default:
 		return session{}, err
 	}

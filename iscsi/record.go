@@ -111,10 +111,7 @@ func (i *Initiator) recorded(iqn string, portal Portal, name string) bool {
 
 // settings are all that must not be left to the distribution's iscsid.conf.
 func (i *Initiator) settings(chap CHAP) []setting {
-	scan, method := "manual", "None"
-	if i.opt.ScanAuto {
-		scan = "auto"
-	}
+	method := "None"
 	if chap != (CHAP{}) {
 		method = "CHAP"
 	}
@@ -122,7 +119,7 @@ func (i *Initiator) settings(chap CHAP) []setting {
 		{"node.startup", "manual"},        // else a rebooted node logs in to volumes that moved on
 		{"node.session.nr_sessions", "1"}, // else one login makes several, which a logout by record ends together
 		{reopenMax, "0"},                  // else iscsid gives up a session that is lost for long
-		{"node.session.scan", scan},
+		{"node.session.scan", "manual"},
 		{"node.session.initial_login_retry_max", strconv.Itoa(i.opt.LoginRetries)},
 		{"node.conn[0].timeo.login_timeout", seconds(i.opt.LoginTimeout)},
 		{"node.session.timeo.replacement_timeout", seconds(i.opt.ReplacementTimeout)},
