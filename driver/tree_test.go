@@ -51,12 +51,12 @@ func TestNoCodeDeletesATree(t *testing.T) {
 	require.Greater(t, files, 50, "the code was not found")
 }
 
-// deploy/SAFETY.md names a test, with its file, for each of thirty kinds of outages, and those that miss a safeguard. All are there.
+// deploy/SAFETY.md names a test, with its file, for each kind of outage, thirty and more, and those that miss a safeguard. All are there.
 func TestSafetyPageNamesTestsThatExist(t *testing.T) {
 	page, err := os.ReadFile("../deploy/SAFETY.md")
 	require.NoError(t, err)
 	rows := regexp.MustCompile(`(?m)^\| (\d+) \|.*$`).FindAllStringSubmatch(string(page), -1)
-	require.Len(t, rows, 30)
+	require.GreaterOrEqual(t, len(rows), 30)
 	for i, row := range rows {
 		require.Equal(t, strconv.Itoa(i+1), row[1])
 		require.Contains(t, row[0], "`Test")
