@@ -390,6 +390,25 @@ func TestDeleteLeavesAVolumeThatAnotherClusterHas(t *testing.T) {
 	require.NoError(t, n.Delete(t.Context(), never))
 }
 
+// A PersistentVolume may have the name that another one's volume has on the array.
+func TestDeleteLeavesAVolumeOfAnotherPersistentVolume(t *testing.T) {
+	n := newNode(t, array(t), "node-a").registered(t)
+	n.ask(t, "attach", optionsWith(map[string]string{keyName: "vol-1", optVolumeID: "vol-1"}), "node-a")
+	never, err := ParseVolume(optionsWith(map[string]string{optVolumeID: "vol-1", optRetainPolicy: "never"}), "kubernetes")
+	require.NoError(t, err)
+	require.ErrorContains(t, n.Delete(t.Context(), never), "is in use by "+n.iqn)
+}
+
+// A node that is dead gives nothing back.
+func TestDeleteInModeNoneAfterTheNodeDied(t *testing.T) {
+	n := newNode(t, array(t), "node-a", attachMode(AttachNone))
+	options := optionsWith(map[string]string{optVolumeID: "pv-datera-0", optRetainPolicy: "never"})
+	n.ask(t, "mount", podPath, options)
+	never, err := ParseVolume(options, "kubernetes")
+	require.NoError(t, err)
+	require.NoError(t, n.Delete(t.Context(), never))
+}
+
 // allowForeign lets an initiator in that the driver knows nothing of.
 func allowForeign(t *testing.T, n *node, server *dateratest.Server, iqn string) {
 	t.Helper()

@@ -218,6 +218,9 @@ func (c Config) check() error {
 	if c.Metrics != "" && (!filepath.IsAbs(c.Metrics) || filepath.Ext(c.Metrics) != ".prom") {
 		refuse("metrics", c.Metrics, "an absolute path that ends in .prom, in the folder of node-exporter's textfile collector")
 	}
+	if c.CHAP.Username != "" && c.ManagementIP == "" && c.Attach == AttachNone {
+		refuse("chap", c.CHAP.Username, "with mgmt_ip, the array that its passwords are for: no other one, which a volume's secret may name, is told them")
+	}
 	if c.Log.MaxSizeMiB < 1 {
 		refuse("log.max_size_mib", fmt.Sprint(c.Log.MaxSizeMiB), "1 or more; without a log, path is empty")
 	}

@@ -72,6 +72,7 @@ func TestLoadConfigRefuses(t *testing.T) {
 		"a server":                    {"mgmt_ip: http://x", 0o600, []string{"mgmt_ip", "http://x"}},
 		"an alias":                    {"aliases: ['a b']", 0o600, []string{"aliases", "a b"}},
 		"the vendor's template":       {"mgmt_ip: REPLACE_ME_WITH_REAL_IP_OR_HOSTNAME", 0o600, []string{"mgmt_ip", "not filled in"}},
+		"CHAP of no array":            {"attach: none\nchap: {username: u, password: twelve-chars}", 0o600, []string{"chap", "mgmt_ip"}},
 		"half of CHAP":                {"chap: {username: u}", 0o600, []string{"chap"}},
 		"half of mutual CHAP":         {"chap: {mutual_username: u, mutual_password: twelve-chars}", 0o600, []string{"needs both pairs"}},
 		"a short CHAP secret":         {"chap: {username: u, password: canary}", 0o600, []string{"chap.password", "12 to 16"}},

@@ -69,13 +69,17 @@ func (d *Driver) deleteIf(ctx context.Context, volume Volume, check func(*datera
 }
 
 // directGroups are the groups that attach mode none has for a volume, by its name on the
-// array. nil where that may be the name of another PersistentVolume: where the volume is
-// neither the provisioner's nor lets that group in.
-func (d *Driver) directGroups(volume Volume, instance *datera.StorageInstance) []string {
-	if volume.AppInstance == volume.Name || !volume.Provisioned && (instance == nil || !refersTo(instance, d.groupName(volume.AppInstance))) {
-		return nil
+// array. Which mode the nodes are in, a provisioner does not know.
+func (d *Driver) directGroups(volume Volume) []string {
+	if volume.Provisioned || d.Config.Attach == AttachNone {
+		return d.groupNames(volume.AppInstance)
 	}
-	return d.groupNames(volume.AppInstance)
+	return nil
+}
+
+// union is a and what b has besides.
+func union(a, b []string) []string {
+	return append(slices.Clone(a), slices.DeleteFunc(slices.Clone(b), func(element string) bool { return slices.Contains(a, element) })...)
 }
 
 // refuseInUse says who holds the volume, by whatever PersistentVolume or cluster; ai is nil
@@ -90,8 +94,8 @@ func (d *Driver) refuseInUse(ctx context.Context, array Array, volume Volume, ai
 			holders = slices.Clone(instance.ActiveInitiators)
 		}
 	}
-	direct := d.directGroups(volume, instance)
-	own = append(d.groupNames(volume.Name), direct...)
+	direct := d.directGroups(volume)
+	own = union(d.groupNames(volume.Name), direct)
 	names := own
 	if instance != nil {
 		names = append(slices.Clone(own), otherGroups(instance, own)...)

@@ -49,8 +49,19 @@ func (d *Driver) directKey(volume Volume) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256([]byte(connection.Credentials.Server.canonical().String() + "\x00" + d.tenantOf(volume)))
-	return volume.AppInstance + "-" + hex.EncodeToString(sum[:4]), nil
+	server := connection.Credentials.Server
+	// Until its last pod is gone a volume keeps the key that a former version gave it, which went by how array and tenant are
+	// spelt.
+	former := keyOf(volume, server.String(), volume.Tenant)
+	if r, found := d.journal().read(former); found && r.Direct != nil {
+		return former, nil
+	}
+	return keyOf(volume, server.canonical().String(), d.tenantOf(volume)), nil
+}
+
+func keyOf(volume Volume, server, tenant string) string {
+	sum := sha256.Sum256([]byte(server + "\x00" + tenant))
+	return volume.AppInstance + "-" + hex.EncodeToString(sum[:4])
 }
 
 // mountDirect goes the whole way: nobody called attach, waitforattach or mountdevice.
@@ -112,6 +123,14 @@ func (d *Driver) mountGlobal(ctx context.Context, array Array, global, key strin
 	if err != nil {
 		return err
 	}
+	iqn, err := d.Initiator.Name()
+	if err != nil {
+		return err
+	}
+	grant := grant{driver: d, array: array, volume: named, node: node, iqn: iqn}
+	if err := d.releaseFormer(ctx, key, attachment.Target); err != nil {
+		return errors.Join(err, grant.undo(ctx))
+	}
 	r := record{Name: volume.Name, AppInstance: volume.AppInstance, Device: device,
 		Direct: &directAttachment{Mount: global, Server: array.Server(), Tenant: volume.Tenant}}
 	defer func() {
@@ -123,11 +142,7 @@ func (d *Driver) mountGlobal(ctx context.Context, array Array, global, key strin
 	if err != nil {
 		return err
 	}
-	iqn, err := d.Initiator.Name()
-	if err != nil {
-		return err
-	}
-	if err := (grant{driver: d, array: array, volume: named, node: node, iqn: iqn}).stillGranted(ctx); err != nil {
+	if err := grant.stillGranted(ctx); err != nil {
 		return err
 	}
 	formatted, err := d.mountDisk(ctx, global, disk.Path, r, volume)

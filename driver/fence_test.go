@@ -273,6 +273,23 @@ func TestJoinMeansMembership(t *testing.T) {
 	require.Equal(t, []string{n.iqn}, n.members(server, "pv-datera-0"))
 }
 
+// The call's time may be up at any moment of a take-over.
+func TestTakeOverThatIsCutOffIsUndone(t *testing.T) {
+	server := array(t)
+	a, b := newNode(t, server, "node-a", attachMode(AttachNone)), newNode(t, server, "node-b", attachMode(AttachNone))
+	a.ask(t, "mount", podPath, optionsWith(nil))
+	ctx, cancel := context.WithCancel(t.Context())
+	open := b.OpenArray
+	b.OpenArray = func(scheme string, credentials Credentials, tenant string) (Array, error) {
+		real, err := open(scheme, credentials, tenant)
+		return lateSession{real, cancel}, err
+	}
+	volume, err := b.volume(optionsWith(nil))
+	require.NoError(t, err)
+	require.Error(t, b.Driver.mount(ctx, podPath, volume))
+	require.Equal(t, []string{a.iqn}, a.members(server, "kube-pv-datera-0"), "the grants are not as they were")
+}
+
 // A reader that comes back in the moment of a take-over is a reader still.
 func TestTakeOverGivesAReaderBack(t *testing.T) {
 	server := array(t)

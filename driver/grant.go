@@ -127,7 +127,9 @@ func (g grant) give(ctx context.Context, instance *datera.StorageInstance) (fres
 	}
 	if rivals := state.rivals(g.iqn, g.volume.ReadOnly); len(rivals) > 0 {
 		if state, err = g.takeOver(ctx, state, rivals); err != nil {
-			return false, errors.Join(err, g.withdraw(ctx, state, instance.ActiveInitiators))
+			// Where nobody is taken over, nothing was begun.
+			began := g.driver.Config.Attach == AttachNone && !slices.Contains(state.members, g.iqn)
+			return began, errors.Join(err, g.withdraw(ctx, state, instance.ActiveInitiators))
 		}
 	}
 	fresh = !referred || !slices.Contains(state.members, g.iqn)

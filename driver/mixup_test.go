@@ -87,6 +87,37 @@ func TestOneVolumeHasOneKeyHoweverItIsSpelt(t *testing.T) {
 	require.NotEqual(t, key(Volume{}), key(Volume{Tenant: "dev"}))
 }
 
+// A volume that is mounted while the driver is replaced keeps its key: its pods could not be unmounted otherwise.
+func TestAKeyOfAFormerVersionIsKept(t *testing.T) {
+	server := array(t)
+	n := newNode(t, server, "node-a", attachMode(AttachNone))
+	volume := Volume{AppInstance: "vol-1"}
+	now, err := n.directKey(volume)
+	require.NoError(t, err)
+	former := keyOf(volume, server.Address(), "")
+	require.NotEqual(t, former, now)
+	require.NoError(t, n.journal().write(former, record{Name: "pv-1", AppInstance: "vol-1", Device: seedAttachment.String(), Direct: &directAttachment{Mount: "/x"}}))
+	key, err := n.directKey(volume)
+	require.NoError(t, err)
+	require.Equal(t, former, key)
+}
+
+// A volume whose name went to another one may be in use under a third.
+func TestLoginLeavesAnEarlierVolumeToWhoeverHasItNow(t *testing.T) {
+	n := newNode(t, array(t), "node-a").registered(t)
+	under := func(name, volume string) string {
+		return optionsWith(map[string]string{keyName: name, optVolumeID: volume})
+	}
+	stage := func(options string) string {
+		return n.ask(t, "waitforattach", n.ask(t, "attach", options, "node-a").Device, options).Device
+	}
+	stage(under("pv-a", "vol-1"))
+	n.ask(t, "detach", "pv-a", "node-a")
+	disk := stage(under("pv-b", "vol-1"))
+	stage(under("pv-a", "vol-2"))
+	require.Contains(t, n.disks, disk, "a disk was taken from under a volume's new name")
+}
+
 // The record of a volume that was never mounted is the only thing that leads to its session.
 func TestLoginTakesAnEarlierVolumeOfTheNameOff(t *testing.T) {
 	server := array(t)

@@ -36,6 +36,9 @@ func (d *Driver) waitForAttach(ctx context.Context, passed string, volume Volume
 		return "", err
 	}
 	defer unlock()
+	if err := d.releaseFormer(ctx, volume.Name, attachment.Target); err != nil {
+		return "", err
+	}
 	r := record{Name: volume.Name, AppInstance: volume.AppInstance, Device: device}
 	d.keepDevice(r)
 	disk, err := d.login(ctx, volume.Name, r, attachment, volume)
@@ -45,9 +48,6 @@ func (d *Driver) waitForAttach(ctx context.Context, passed string, volume Volume
 // login attaches the target under a record. The record is written first: whatever happens
 // next, it leads back to what must be undone.
 func (d *Driver) login(ctx context.Context, key string, r record, attachment Attachment, volume Volume) (iscsi.Device, error) {
-	if err := d.releaseFormer(ctx, key, attachment.Target); err != nil {
-		return iscsi.Device{}, err
-	}
 	if err := d.journal().write(key, r); err != nil {
 		return iscsi.Device{}, err
 	}
@@ -75,7 +75,7 @@ func (d *Driver) login(ctx context.Context, key string, r record, attachment Att
 // record is lost.
 func (d *Driver) releaseFormer(ctx context.Context, key string, target iscsi.Target) error {
 	r, found := d.journal().read(key)
-	if former, err := targetOf(r); !found || err != nil || sameDisk(former, target) {
+	if former, err := targetOf(r); !found || err != nil || sameDisk(former, target) || d.usedByOthers(key, r) {
 		return nil
 	}
 	if err := d.releaseLeftover(ctx, key); err != nil {

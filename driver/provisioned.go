@@ -77,7 +77,7 @@ func (d *Driver) PlaceOf(volume Volume) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return at.Credentials.Server.String() + d.tenantOf(volume), nil
+	return at.Credentials.Server.canonical().String() + d.tenantOf(volume), nil
 }
 
 // WasAttached reports whether any node ever had the volume: the first attach leaves the
@@ -87,7 +87,7 @@ func (d *Driver) WasAttached(ctx context.Context, volume Volume) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	groups, err := array.InitiatorGroups(ctx, append(d.groupNames(volume.Name), d.directGroups(volume, nil)...)...)
+	groups, err := array.InitiatorGroups(ctx, union(d.groupNames(volume.Name), d.directGroups(volume))...)
 	if err != nil {
 		return false, fmt.Errorf("ask %s whether a node has had volume %s: %w", array.Server(), volume.AppInstance, err)
 	}

@@ -29,17 +29,16 @@ func (g grant) takeOver(ctx context.Context, state grantState, rivals []string) 
 	}
 	for _, rival := range rivals {
 		if err := g.driver.revoke(ctx, g.array, g.volume.Name, rival, state); err != nil {
-			return state, errors.Join(err, g.leave(ctx))
+			return state, errors.Join(err, g.restore(ctx, rivals, state))
 		}
 	}
+	// Who has come all the same was there first.
 	active, err := g.active(ctx, rivals)
-	if err != nil || len(active) > 0 {
-		for _, rival := range active { // it had come all the same; it was there first
-			if err := g.restore(ctx, rival, state); err != nil {
-				return state, fmt.Errorf("give the access of %s to volume %s on %s back: %w", rival, g.volume.AppInstance, g.array.Server(), err)
-			}
-		}
-		return state, errors.Join(err, g.refusalUnlessEmpty(ctx, active), g.leave(ctx))
+	if err != nil {
+		return state, errors.Join(err, g.restore(ctx, rivals, state))
+	}
+	if len(active) > 0 {
+		return state, errors.Join(g.refusal(ctx, active), g.restore(ctx, active, state))
 	}
 	g.driver.Log.WarnContext(ctx, "took the volume over from nodes without a session",
 		"volume", g.volume.AppInstance, "from", rivals, "to", g.iqn)
@@ -47,15 +46,25 @@ func (g grant) takeOver(ctx context.Context, state grantState, rivals []string) 
 	return state, nil
 }
 
-// restore undoes revoke. The list of readers comes first, so that nobody takes a reader for a writer.
-func (g grant) restore(ctx context.Context, iqn string, before grantState) error {
-	if before.readsOnly(iqn) {
-		if _, err := g.array.AddMember(ctx, g.readers(), iqn); err != nil {
-			return err
+// restore undoes revoke, also when the call's time is up. The list of readers comes first, so that nobody takes a reader for
+// a writer.
+func (g grant) restore(ctx context.Context, iqns []string, before grantState) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer cancel()
+	var errs []error
+	for _, iqn := range iqns {
+		var err error
+		if before.readsOnly(iqn) {
+			_, err = g.array.AddMember(ctx, g.readers(), iqn)
+		}
+		if err == nil {
+			_, err = g.array.AddMember(ctx, g.group(), iqn)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("give the access of %s to volume %s on %s back: %w", iqn, g.volume.AppInstance, g.array.Server(), err))
 		}
 	}
-	_, err := g.array.AddMember(ctx, g.group(), iqn)
-	return err
+	return errors.Join(errs...)
 }
 
 // announce joins the group beside the rivals, and backs out when one of them has a session by now, or another node came.
@@ -71,11 +80,11 @@ func (g grant) announce(ctx context.Context, state grantState, rivals []string) 
 	inTheWay := slices.DeleteFunc(after.rivals(g.iqn, g.volume.ReadOnly), func(iqn string) bool { return slices.Contains(rivals, iqn) })
 	if len(inTheWay) == 0 {
 		if inTheWay, err = g.active(ctx, rivals); err != nil {
-			return errors.Join(err, g.leave(ctx))
+			return err
 		}
 	}
 	if len(inTheWay) > 0 {
-		return errors.Join(g.refusal(ctx, inTheWay), g.leave(ctx))
+		return g.refusal(ctx, inTheWay)
 	}
 	return nil
 }

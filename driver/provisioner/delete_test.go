@@ -56,7 +56,7 @@ func TestDeleteAfterTheConfigurationChanged(t *testing.T) {
 	_, err := w.array.Do(root, "POST", "/tenants", map[string]any{"name": "dev"})
 	require.NoError(t, err)
 	w.config.Tenant = "/root/dev"
-	require.ErrorContains(t, w.provisioner().Delete(t.Context(), pv), "was made on "+w.config.ManagementIP+"/root; the configuration leads to "+w.config.ManagementIP+"/root/dev now")
+	require.ErrorContains(t, w.provisioner().Delete(t.Context(), pv), "belongs on "+w.config.ManagementIP+"/root; the configuration leads to "+w.config.ManagementIP+"/root/dev now")
 	w.config.Tenant = root
 	require.NoError(t, w.provisioner().Delete(t.Context(), pv))
 	require.Empty(t, w.array.AppInstances(root))

@@ -50,9 +50,9 @@ func (p *Provisioner) begin(ctx context.Context, d *driver.Driver, pv *v1.Persis
 	}
 	volume, err := p.volumeOf(ctx, d, earlier)
 	if err != nil {
-		return nil, fmt.Errorf("look for what an earlier attempt made, noted in ConfigMap %s/%s: %w; delete the ConfigMap if the volume is not on the array", p.Namespace, pv.Name, err)
+		return nil, fmt.Errorf("look for what an earlier attempt made, noted in ConfigMap %s/%s: %w; if the volume is not on the array, %s", p.Namespace, pv.Name, err, p.forget(pv.Name))
 	}
-	made, err := isThere(ctx, d, earlier, volume)
+	made, err := isThere(ctx, d, earlier, volume, p.forget(pv.Name))
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +67,25 @@ func (p *Provisioner) begin(ctx context.Context, d *driver.Driver, pv *v1.Persis
 	entry.ResourceVersion = there.ResourceVersion
 	_, err = journal.Update(ctx, entry, metav1.UpdateOptions{})
 	return pv, p.journalError(pv.Name, err)
+}
+
+// withdraw forgets a volume that was refused because the array does not know its tenant,
+// template or source: the next attempt may be made elsewhere.
+func (p *Provisioner) withdraw(ctx context.Context, d *driver.Driver, volume driver.Volume) error {
+	made, err := d.IsProvisioned(ctx, volume)
+	if made || err != nil {
+		return err
+	}
+	err = p.Client.CoreV1().ConfigMaps(p.Namespace).Delete(ctx, volume.Name, metav1.DeleteOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// forget is what to do about an entry of a volume that was never made.
+func (p *Provisioner) forget(name string) string {
+	return fmt.Sprintf("delete ConfigMap %s/%s", p.Namespace, name)
 }
 
 func (p *Provisioner) journalError(name string, err error) error {
@@ -153,7 +172,7 @@ func (p *Provisioner) settle(ctx context.Context, pv *v1.PersistentVolume) (bool
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return false, err
 	}
-	p.Log.InfoContext(ctx, "saved the PersistentVolume of a claim that has gone", "pv", pv.Name,
+	p.Log.InfoContext(ctx, "saved the PersistentVolume of a claim that has gone, or has another volume", "pv", pv.Name,
 		"namespace", ref.Namespace, "claim", ref.Name, "volume", pv.Spec.FlexVolume.Options[optVolumeID])
 	return true, nil
 }
@@ -166,7 +185,7 @@ func (p *Provisioner) isOrphan(ctx context.Context, pv *v1.PersistentVolume) (bo
 	if err != nil {
 		return false, err
 	}
-	made, err := isThere(ctx, d, pv, volume)
+	made, err := isThere(ctx, d, pv, volume, p.forget(pv.Name))
 	if err != nil || !made {
 		return false, err
 	}

@@ -74,13 +74,26 @@ func TestConfigurationChangesBetweenAttempts(t *testing.T) {
 	require.NoError(t, err)
 	w.config.Tenant = "/root/dev"
 	_, _, err = w.provisioner().Provision(t.Context(), w.options(*claim))
-	require.ErrorContains(t, err, "was made on")
+	require.ErrorContains(t, err, "belongs on")
 	w.deleteClaim(theClaim)
-	require.ErrorContains(t, w.provisioner().FinishInterrupted(t.Context()), "was made on")
+	require.ErrorContains(t, w.provisioner().FinishInterrupted(t.Context()), "belongs on")
 	require.Len(t, w.journal(), 1)
 	w.config.Tenant = root
 	require.NoError(t, w.run(&process{}))
 	w.isClean(0)
+}
+
+// What a mistyped configuration leads to is not held on to.
+func TestConfigurationIsMended(t *testing.T) {
+	w, claim := newWorld(t, aClass(nil)), aClaim(theClaim, "10Gi")
+	w.add(claim)
+	w.config.Tenant = "/root/mistyped"
+	_, _, err := w.provisioner().Provision(t.Context(), w.options(*claim))
+	require.ErrorContains(t, err, "/root/mistyped")
+	require.Empty(t, w.journal())
+	w.config.Tenant = root
+	require.NoError(t, w.run(&process{}))
+	require.NotNil(t, w.pv(nameOf(*claim)))
 }
 
 // What could not be made with one class is made with the next.
@@ -163,6 +176,6 @@ func TestEarlierAttemptCannotBeRead(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, w.kube.CoreV1().Secrets("storage").Delete(t.Context(), "array", metav1.DeleteOptions{}))
 	w.replaceClass(aClass(nil))
-	require.ErrorContains(t, w.run(&process{}), "delete the ConfigMap if the volume is not on the array")
+	require.ErrorContains(t, w.run(&process{}), "if the volume is not on the array, delete ConfigMap kube-system/")
 	require.Len(t, w.array.AppInstances(root), 1)
 }

@@ -6,6 +6,7 @@ package provisioner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v13/controller"
 
+	"datera-flexvolume/datera"
 	"datera-flexvolume/driver"
 )
 
@@ -73,6 +75,12 @@ func (p *Provisioner) provision(ctx context.Context, options controller.Provisio
 	if err != nil {
 		return nil, err
 	}
+	// What cannot be reached is not begun: the journal would hold on to it.
+	if volume, err := p.volumeOf(ctx, d, pv); err != nil {
+		return nil, err
+	} else if _, err := d.IsProvisioned(ctx, volume); err != nil {
+		return nil, err
+	}
 	if pv, err = p.begin(ctx, d, pv); err != nil {
 		return nil, err
 	}
@@ -81,6 +89,9 @@ func (p *Provisioner) provision(ctx context.Context, options controller.Provisio
 		return nil, err
 	}
 	sizeGiB, err := d.Provision(ctx, volume)
+	if errors.Is(err, datera.ErrNotFound) {
+		err = errors.Join(err, p.withdraw(ctx, d, volume))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +133,7 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error
 	d := p.Driver()
 	volume, err := p.volumeOf(ctx, d, pv)
 	if err == nil {
-		_, err = isThere(ctx, d, pv, volume)
+		_, err = isThere(ctx, d, pv, volume, fmt.Sprintf("remove the annotation %s of PersistentVolume %s", annotationMadeOn, pv.Name))
 	}
 	if err == nil {
 		err = d.Reclaim(ctx, volume)

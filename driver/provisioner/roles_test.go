@@ -18,7 +18,7 @@ import (
 // The roles in deploy/base allow what the provisioner does, and nothing that it does not.
 func TestRoles(t *testing.T) {
 	allowed := allowedBy(t, "../../deploy/base/provisioner.yaml")
-	w := newWorld(t, aClass(map[string]string{"template": "gold"}))
+	w := newWorld(t, aClass(map[string]string{"replica": "2"}))
 	recorder := &fake.Clientset{}
 	recorder.AddReactor("*", "*", func(action kubetesting.Action) (bool, runtime.Object, error) {
 		result, err := w.kube.Invokes(action, nil)
@@ -36,8 +36,19 @@ func TestRoles(t *testing.T) {
 		return done
 	}
 	r := w.start(func(s *Settings) { s.Client = recorder })
-	w.create(aClaim(theClaim, "1Gi", forUs)) // fails again and again,
+	claim := aClaim(theClaim, "1Gi", forUs)
+	foreign := "k8s_kubernetes_" + nameOf(*claim)
+	_, err := w.array.CreateAppInstance(foreign, 1)
+	require.NoError(t, err)
+	w.create(claim) // fails again and again,
 	w.await("the same failure twice", func() bool { return done()["patch events"] })
+	for _, call := range []struct {
+		method string
+		body   map[string]any
+	}{{"PUT", map[string]any{"admin_state": "offline"}}, {"DELETE", map[string]any{}}} {
+		_, err := w.array.Do(root, call.method, "/app_instances/"+foreign, call.body)
+		require.NoError(t, err)
+	}
 	w.replaceClass(aClass(nil)) // succeeds,
 	w.await("the claim is bound", func() bool { return w.claim(theClaim).Spec.VolumeName != "" })
 	w.create(aClaim("kept", "1Gi", forUs)) // changes its reclaim policy,

@@ -22,8 +22,9 @@ func (p *Provisioner) volumeOf(ctx context.Context, d *driver.Driver, pv *v1.Per
 }
 
 // isThere reports whether the volume of a PersistentVolume is on the array. Not to find it
-// proves nothing where the configuration leads elsewhere by now.
-func isThere(ctx context.Context, d *driver.Driver, pv *v1.PersistentVolume, volume driver.Volume) (bool, error) {
+// proves nothing where the configuration leads elsewhere by now. remedy is for a volume
+// that is nowhere.
+func isThere(ctx context.Context, d *driver.Driver, pv *v1.PersistentVolume, volume driver.Volume, remedy string) (bool, error) {
 	there, err := d.IsProvisioned(ctx, volume)
 	if there || err != nil {
 		return there, err
@@ -33,9 +34,8 @@ func isThere(ctx context.Context, d *driver.Driver, pv *v1.PersistentVolume, vol
 	if err != nil || made == "" || made == place {
 		return false, err
 	}
-	return false, fmt.Errorf("volume %s was made on %s; the configuration leads to %s now, where it is not: nothing is deleted or forgotten; "+
-		"let the configuration lead back, or, if the volume is gone, remove the annotation %s of PersistentVolume %s",
-		volume.AppInstance, made, place, annotationMadeOn, pv.Name)
+	return false, fmt.Errorf("volume %s belongs on %s; the configuration leads to %s now, where it is not: nothing is deleted or forgotten; "+
+		"let the configuration lead back or, if the volume is not there, %s", volume.AppInstance, made, place, remedy)
 }
 
 // secretRefOf fills in the namespace as kubelet does: where none is said, it is the pod's.
