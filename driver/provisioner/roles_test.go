@@ -42,6 +42,8 @@ func TestRoles(t *testing.T) {
 	require.NoError(t, err)
 	w.create(claim) // fails again and again,
 	w.await("the same failure twice", func() bool { return done()["patch events"] })
+	w.replaceClass(aClass(nil)) // is noted anew, and succeeds,
+	w.await("another try", func() bool { return done()["update configmaps in its namespace"] })
 	for _, call := range []struct {
 		method string
 		body   map[string]any
@@ -49,7 +51,6 @@ func TestRoles(t *testing.T) {
 		_, err := w.array.Do(root, call.method, "/app_instances/"+foreign, call.body)
 		require.NoError(t, err)
 	}
-	w.replaceClass(aClass(nil)) // succeeds,
 	w.await("the claim is bound", func() bool { return w.claim(theClaim).Spec.VolumeName != "" })
 	w.create(aClaim("kept", "1Gi", forUs)) // changes its reclaim policy,
 	w.await("the claim is bound", func() bool { return w.claim("kept").Spec.VolumeName != "" })
