@@ -344,5 +344,5 @@ var errInjected = errors.New("injected")
 // shortly is a context for calls that would wait for an array that is not there.
 func shortly(t *testing.T) (context.Context, context.CancelFunc) {
 	t.Helper()
-	return context.WithTimeout(t.Context(), 500*time.Millisecond)
+	return context.WithTimeout(t.Context(), 3*time.Second)
 }
