@@ -69,7 +69,7 @@ func TestControl(t *testing.T) {
 			}
 
 			device := k.attach(volume, nodeA)
-			require.Regexp(t, `^iscsi://[0-9.:,]+/iqn\..*\?serial=.*&size=100$`, device)
+			require.Regexp(t, `^iscsi://[0-9.:,]+/iqn\..*\?serial=.*&size=100&volume=kube-pv-datera-0$`, device)
 			k.step("Attach")
 			require.Equal(t, device, k.attach(volume, nodeA))
 			k.step("Attach, again")
