@@ -399,6 +399,20 @@ func TestDeleteLeavesAVolumeOfAnotherPersistentVolume(t *testing.T) {
 	require.ErrorContains(t, n.Delete(t.Context(), never), "is in use by "+n.iqn)
 }
 
+// Who deletes from a place in another attach mode is told where to do it.
+func TestDeleteNamesTheModeThatLeftAGrant(t *testing.T) {
+	server := array(t)
+	direct := newNode(t, server, "node-a", attachMode(AttachNone))
+	options := optionsWith(map[string]string{optRetainPolicy: "never"})
+	require.Equal(t, Success, direct.ask(t, "mount", podPath, options).Status)
+	never, err := ParseVolume(options, "kubernetes")
+	require.NoError(t, err)
+	elsewhere := newNode(t, server, "node-b")
+	require.ErrorContains(t, elsewhere.Delete(t.Context(), never), `is in use by `+direct.iqn+`: delete the pods that use it first; nobody has a session, so if attach mode none left this grant, delete the volume where the configuration says "attach": "none"`)
+	setActiveInitiators(t, server, "kube-pv-datera-0", direct.iqn)
+	require.NotContains(t, elsewhere.Delete(t.Context(), never).Error(), "nobody has a session")
+}
+
 // A node that is dead gives nothing back.
 func TestDeleteInModeNoneAfterTheNodeDied(t *testing.T) {
 	n := newNode(t, array(t), "node-a", attachMode(AttachNone))

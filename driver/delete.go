@@ -104,18 +104,22 @@ func (d *Driver) refuseInUse(ctx context.Context, array Array, volume Volume, ai
 	if err != nil {
 		return nil, false, fmt.Errorf("ask %s who holds volume %s: %w", array.Server(), volume.AppInstance, err)
 	}
+	remedy := "delete the pods that use it first"
 	for _, name := range names {
 		switch group := groups[name]; {
-		case group == nil:
+		case group == nil || len(group.Members) == 0:
 		case slices.Contains(direct, name):
-			stale = stale || len(group.Members) > 0
+			stale = true
 		default:
+			if len(holders) == 0 && slices.Contains(d.groupNames(volume.AppInstance), name) {
+				remedy += fmt.Sprintf("; nobody has a session, so if attach mode none left this grant, delete the volume where the configuration says %q: %q", "attach", AttachNone)
+			}
 			holders = append(holders, group.Members...)
 		}
 	}
 	if len(holders) > 0 {
 		slices.Sort(holders)
-		return nil, false, fmt.Errorf("volume %s is in use by %s: delete the pods that use it first", volume.AppInstance, strings.Join(slices.Compact(holders), ", "))
+		return nil, false, fmt.Errorf("volume %s is in use by %s: %s", volume.AppInstance, strings.Join(slices.Compact(holders), ", "), remedy)
 	}
 	return own, stale && ai != nil, nil
 }

@@ -103,7 +103,7 @@ func TestModeKubelet(t *testing.T) {
 func TestModeNone(t *testing.T) {
 	configure(t, func(c *driver.Config) {
 		c.Attach, c.ManagementIP, c.Username, c.Password, c.Scheme = driver.AttachNone, "", "", "", "http"
-	}, nodeA, nodeB)
+	}, nodeA, nodeB, control)
 	require.False(t, call(t, nodeA, "init").Reply.Capabilities.Attach)
 	volume := newVolume(t, map[string]string{"kubernetes.io/secret/username": "YWRtaW4=", "kubernetes.io/secret/password": "cGFzc3dvcmQ="})
 	one, two := volume.PodPath(podUID), volume.PodPath("7c88cd3b-628e-11e6-8463-0cc47ab41442")
