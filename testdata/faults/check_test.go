@@ -46,8 +46,8 @@ func (k *kubelet) checkFormats(ctx context.Context) {
 		}
 	}
 	k.checks++
-	if len(made) > 1 {
-		k.violated("mkfs ran %d times: %q", len(made), made)
+	if volumes := 1 + len(k.others); len(made) > volumes {
+		k.violated("mkfs ran %d times for %d volumes: %q", len(made), volumes, made)
 	}
 }
 
@@ -91,10 +91,12 @@ func (k *kubelet) checkNothingLeft(ctx context.Context, left map[string][]string
 		return
 	}
 	k.checks++
-	never := k.volume.With(map[string]string{"retainPolicy": "never"})
-	result, err := k.control.Run(ctx, binary, "delete", never.Request())
-	if k.err = err; err == nil && result.Exit != 0 {
-		k.violated("delete: %s", result.Stderr)
+	for _, volume := range append(k.others, k.volume) {
+		never := volume.With(map[string]string{"retainPolicy": "never"})
+		result, err := k.control.Run(ctx, binary, "delete", never.Request())
+		if k.err = err; err == nil && result.Exit != 0 {
+			k.violated("delete: %s", result.Stderr)
+		}
 	}
 	if left := k.shell(ctx, k.control, "ls -d /sys/kernel/config/target/iscsi/iqn* 2>/dev/null || :"); left != "" {
 		k.violated("left on the array: %s", left)

@@ -27,6 +27,7 @@ type kubelet struct {
 	*place
 	mode         driver.AttachMode
 	volume       lab.Volume
+	others       []lab.Volume // that had its name, too
 	device, disk string
 	sum          string // of the data on the volume
 	rebooted     bool

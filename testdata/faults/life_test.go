@@ -82,6 +82,12 @@ func (l *life) step(ctx context.Context, verb string) (end bool) {
 	case rebootMove, lostMove:
 		l.reboot(ctx, nodeA, f.then == lostMove)
 		l.move(ctx)
+	case anew:
+		l.madeAnew(ctx)
+	case readers:
+		l.becomeReaders(ctx)
+	case alias:
+		l.comeUnderAnotherName(ctx)
 	}
 	return true
 }

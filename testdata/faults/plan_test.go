@@ -32,11 +32,14 @@ const (
 	rebootMove continuation = "reboot-move" // the node reboots, and the pod moves
 	lost       continuation = "lost"        // the node reboots without the files of driver and open-iscsi, and the pod comes back
 	lostMove   continuation = "lost-move"   // the same, and the pod moves
+	anew       continuation = "anew"        // PersistentVolume and pod are made anew under their names, for another volume
+	readers    continuation = "readers"     // the pod becomes one of two that only read, on both nodes
+	alias      continuation = "alias"       // another PersistentVolume leads to the volume, for a pod on the other node
 	rival      continuation = "rival"       // while the step is held, the pod moves to the other node
 )
 
 // branches end a life early.
-var branches = []continuation{podDeleted, move, reboot, rebootMove, lost, lostMove}
+var branches = []continuation{podDeleted, move, reboot, rebootMove, lost, lostMove, anew, readers, alias}
 
 // fault is what happens to one call, and then.
 type fault struct {
