@@ -117,8 +117,9 @@ func TestConflictingCreations(t *testing.T) {
 	require.False(t, created)
 	require.Equal(t, "1", ai.ID)
 
-	g, err := newArray(t, inTurn(conflict, always(group(iqn)))).client(t).CreateInitiatorGroup(ctx, "group")
+	g, created, err := newArray(t, inTurn(conflict, always(group(iqn)))).client(t).CreateInitiatorGroup(ctx, "group")
 	require.NoError(t, err)
+	require.False(t, created)
 	require.Equal(t, []string{iqn}, g.Members)
 
 	// A conflict about something else.

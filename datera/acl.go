@@ -15,6 +15,11 @@ type ACL struct {
 	InitiatorGroups []Reference `json:"initiator_groups"`
 }
 
+// RefersTo reports whether the members of a group may log in.
+func (a ACL) RefersTo(group string) bool {
+	return slices.Contains(lastElements(a.InitiatorGroups), group)
+}
+
 // How initiator and target prove who they are.
 const (
 	AuthNone       = "none"
@@ -93,6 +98,38 @@ func (c *Client) AddInitiatorGroup(ctx context.Context, storageInstancePath, gro
 	return err
 }
 
+// RemoveInitiatorGroup keeps the members of a group out of a target again, unless another of its groups or its initiators
+// lets them in. It is no error when the ACL does not name the group, or the target is not there.
+func (c *Client) RemoveInitiatorGroup(ctx context.Context, storageInstancePath, group string) error {
+	item := at("initiator_groups", group)
+	if item.err != nil {
+		return item.err
+	}
+	err := c.call(ctx, put, under(storageInstancePath, "acl_policy", "initiator_groups"), operation{item.path, "remove"}, nil)
+	if IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// StorageInstancesReferringTo lists the tenant's targets whose ACL names a group. It reads all app instances of the tenant:
+// the API has no way from a group to them.
+func (c *Client) StorageInstancesReferringTo(ctx context.Context, group string) ([]StorageInstance, error) {
+	all, err := list[AppInstance](ctx, c, at("app_instances"), "", 0)
+	if err != nil {
+		return nil, err
+	}
+	var found []StorageInstance
+	for _, ai := range all {
+		for _, instance := range ai.StorageInstances {
+			if instance.ACL.RefersTo(group) {
+				found = append(found, instance)
+			}
+		}
+	}
+	return found, nil
+}
+
 // InitiatorGroup is a set of initiators that ACLs can name.
 type InitiatorGroup struct {
 	Path    string
@@ -162,8 +199,8 @@ func (c *Client) InitiatorGroup(ctx context.Context, name string) (*InitiatorGro
 	return fetch[InitiatorGroup](ctx, c, get, at("initiator_groups", name), nil)
 }
 
-// CreateInitiatorGroup makes a group. When the array has one of this name it returns that as it is.
-func (c *Client) CreateInitiatorGroup(ctx context.Context, name string, iqns ...string) (*InitiatorGroup, error) {
+// CreateInitiatorGroup makes a group. When the array has one of this name it returns that as it is, with created false.
+func (c *Client) CreateInitiatorGroup(ctx context.Context, name string, iqns ...string) (group *InitiatorGroup, created bool, err error) {
 	body := struct {
 		Name    string   `json:"name"`
 		Members []pathTo `json:"members"`
@@ -171,17 +208,16 @@ func (c *Client) CreateInitiatorGroup(ctx context.Context, name string, iqns ...
 	for _, iqn := range iqns {
 		member := at("initiators", iqn)
 		if member.err != nil {
-			return nil, member.err
+			return nil, false, member.err
 		}
 		body.Members = append(body.Members, pathTo{member.path})
 	}
 	if err := checkName(name); err != nil {
-		return nil, fmt.Errorf("create initiator group: %w", err)
+		return nil, false, fmt.Errorf("create initiator group: %w", err)
 	}
-	g, _, err := create(ctx, c, request{at: at("initiator_groups"), body: body}, func() (*InitiatorGroup, error) {
+	return create(ctx, c, request{at: at("initiator_groups"), body: body}, func() (*InitiatorGroup, error) {
 		return c.InitiatorGroup(ctx, name)
 	})
-	return g, err
 }
 
 // AddMember adds an initiator to a group and returns the group as it is then. It is no error when the

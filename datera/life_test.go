@@ -69,11 +69,16 @@ func TestLifeOfAVolume(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, iqn, initiator.ID)
 
-			for range 2 {
-				group, err := c.CreateInitiatorGroup(ctx, "shop_db1", iqn)
+			for round := range 2 {
+				group, created, err := c.CreateInitiatorGroup(ctx, "shop_db1", iqn)
 				require.NoError(t, err)
+				require.Equal(t, round == 0, created)
 				require.Equal(t, []string{iqn}, group.Members)
 				require.NoError(t, c.AddInitiatorGroup(ctx, target.Path, "shop_db1"))
+				letIn, err := c.StorageInstancesReferringTo(ctx, "shop_db1")
+				require.NoError(t, err)
+				require.Len(t, letIn, 1)
+				require.Equal(t, target.Path, letIn[0].Path)
 				group, err = c.AddMember(ctx, "shop_db1", iqn)
 				require.NoError(t, err)
 				require.Equal(t, []string{iqn}, group.Members)
@@ -161,7 +166,7 @@ func TestInheritedInitiator(t *testing.T) {
 			initiator, err := shop.RegisterInitiator(ctx, iqn, "node 1")
 			require.NoError(t, err)
 			require.Equal(t, "/root", initiator.Tenant)
-			group, err := shop.CreateInitiatorGroup(ctx, "shop_db1", iqn)
+			group, _, err := shop.CreateInitiatorGroup(ctx, "shop_db1", iqn)
 			require.NoError(t, err)
 			require.Equal(t, []string{iqn}, group.Members)
 
@@ -197,7 +202,7 @@ func TestGroupsWithAPrefix(t *testing.T) {
 			for name, members := range map[string][]string{
 				"k8s_a_pv-2": nil, "k8s_a_pv-1": {iqn}, "k8s_b_pv-1": {iqn}, "k8s-ro_a_pv-1": {iqn}, "other_k8s_a_pv-1": {iqn},
 			} {
-				_, err := c.CreateInitiatorGroup(ctx, name, members...)
+				_, _, err := c.CreateInitiatorGroup(ctx, name, members...)
 				require.NoError(t, err)
 			}
 			groups, err := c.InitiatorGroupsWithPrefix(ctx, "k8s_a_")

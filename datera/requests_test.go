@@ -60,17 +60,18 @@ func TestRequests(t *testing.T) {
 			return c.SetMetadata(ctx, "shop_db1", map[string]string{"formatted": "true"})
 		}},
 		{"add-group", "", func(ctx context.Context, c *Client) error { return c.AddInitiatorGroup(ctx, siPath, "shop_db1") }},
+		{"remove-group", "", func(ctx context.Context, c *Client) error { return c.RemoveInitiatorGroup(ctx, siPath, "shop_db1") }},
 		{"register-initiator", "", func(ctx context.Context, c *Client) error {
 			_, err := c.RegisterInitiator(ctx, iqn, "node 1")
 			return err
 		}},
 		{"read-initiator", "", func(ctx context.Context, c *Client) error { _, err := c.Initiator(ctx, iqn); return err }},
 		{"create-group", "", func(ctx context.Context, c *Client) error {
-			_, err := c.CreateInitiatorGroup(ctx, "shop_db1", iqn)
+			_, _, err := c.CreateInitiatorGroup(ctx, "shop_db1", iqn)
 			return err
 		}},
 		{"create-group-empty", "", func(ctx context.Context, c *Client) error {
-			_, err := c.CreateInitiatorGroup(ctx, "shop_db1")
+			_, _, err := c.CreateInitiatorGroup(ctx, "shop_db1")
 			return err
 		}},
 		{"add-member", "", func(ctx context.Context, c *Client) error { _, err := c.AddMember(ctx, "shop_db1", iqn); return err }},
@@ -163,10 +164,11 @@ func TestRequestsRefusedBeforehand(t *testing.T) {
 		"relative path":    func() error { _, err := c.ResizeVolume(ctx, "app_instances/x", 3); return err },
 		"path with dots":   func() error { _, err := c.ResizeVolume(ctx, "/app_instances/../x", 3); return err },
 		"empty path":       func() error { return c.AddInitiatorGroup(ctx, "", "group") },
+		"group to remove":  func() error { return c.RemoveInitiatorGroup(ctx, siPath, "a/b") },
 		"group of ACL":     func() error { return c.AddInitiatorGroup(ctx, siPath, "a/b") },
 		"member":           func() error { _, err := c.AddMember(ctx, "group", "iqn/../x"); return err },
-		"members of new":   func() error { _, err := c.CreateInitiatorGroup(ctx, "group", "a/b"); return err },
-		"new group":        func() error { _, err := c.CreateInitiatorGroup(ctx, "1group"); return err },
+		"members of new":   func() error { _, _, err := c.CreateInitiatorGroup(ctx, "group", "a/b"); return err },
+		"new group":        func() error { _, _, err := c.CreateInitiatorGroup(ctx, "1group"); return err },
 		"group filter":     func() error { _, err := c.InitiatorGroups(ctx, "a)|(b"); return err },
 		"initiator filter": func() error { _, err := c.InitiatorByName(ctx, "a,b"); return err },
 		"initiator":        func() error { _, err := c.RegisterInitiator(ctx, "iqn/x", "node1"); return err },

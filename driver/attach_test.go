@@ -281,14 +281,14 @@ func TestAttachGoesOnWhereACrashCutItOff(t *testing.T) {
 	n := newNode(t, server, "node-a").registered(t)
 	options := optionsWith(nil)
 	// The group is there with its member, but the ACL policy does not refer to it yet.
-	_, err := mustArray(t, n).CreateInitiatorGroup(t.Context(), n.groupName("pv-datera-0"), n.iqn)
+	_, _, err := mustArray(t, n).CreateInitiatorGroup(t.Context(), n.groupName("pv-datera-0"), n.iqn)
 	require.NoError(t, err)
 	n.ask(t, "attach", options, "node-a")
 	ai, err := mustArray(t, n).AppInstance(t.Context(), "kube-pv-datera-0")
 	require.NoError(t, err)
 	instance, err := ai.StorageInstance()
 	require.NoError(t, err)
-	require.True(t, refersTo(instance, n.groupName("pv-datera-0")), "the volume's ACL policy does not refer to its group")
+	require.True(t, instance.ACL.RefersTo(n.groupName("pv-datera-0")), "the volume's ACL policy does not refer to its group")
 }
 
 func TestDetachFindsOtherTenants(t *testing.T) {
@@ -428,7 +428,7 @@ func allowForeign(t *testing.T, n *node, server *dateratest.Server, iqn string) 
 	t.Helper()
 	require.NoError(t, server.RegisterInitiator(iqn, "foreign"))
 	a := mustArray(t, n)
-	_, err := a.CreateInitiatorGroup(t.Context(), "foreign-group", iqn)
+	_, _, err := a.CreateInitiatorGroup(t.Context(), "foreign-group", iqn)
 	require.NoError(t, err)
 	ai, err := a.AppInstance(t.Context(), "kube-pv-datera-0")
 	require.NoError(t, err)

@@ -61,11 +61,23 @@ func (d *Driver) deleteIf(ctx context.Context, volume Volume, check func(*datera
 		}
 	}
 	for _, group := range groups {
-		if err := array.DeleteInitiatorGroup(ctx, group); err != nil {
-			return fmt.Errorf("delete initiator group %s on %s: %w", group, array.Server(), err)
+		if err := d.deleteGroup(ctx, array, group); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// deleteGroup deletes a group, unless another volume, of a PersistentVolume of the same name, has it: the array refuses then.
+func (d *Driver) deleteGroup(ctx context.Context, array Array, group string) error {
+	err := array.DeleteInitiatorGroup(ctx, group)
+	if err == nil {
+		return nil
+	}
+	if others, lookErr := array.StorageInstancesReferringTo(ctx, group); lookErr == nil && len(others) > 0 {
+		return nil
+	}
+	return fmt.Errorf("delete initiator group %s on %s: %w", group, array.Server(), err)
 }
 
 // directGroups are the groups that attach mode none has for a volume, by its name on the
@@ -104,22 +116,31 @@ func (d *Driver) refuseInUse(ctx context.Context, array Array, volume Volume, ai
 	if err != nil {
 		return nil, false, fmt.Errorf("ask %s who holds volume %s: %w", array.Server(), volume.AppInstance, err)
 	}
-	remedy := "delete the pods that use it first"
-	for _, name := range names {
-		switch group := groups[name]; {
-		case group == nil || len(group.Members) == 0:
+	var elsewhere []string
+	if ai == nil || instance != nil {
+		if elsewhere, err = d.elsewhere(ctx, array, volume, groups, instance); err != nil {
+			return nil, false, err
+		}
+	}
+	perhapsStale := false
+	for name, group := range groups {
+		switch {
+		case len(group.Members) == 0 || slices.Contains(elsewhere, name):
 		case slices.Contains(direct, name):
 			stale = true
 		default:
-			if len(holders) == 0 && slices.Contains(d.groupNames(volume.AppInstance), name) {
-				remedy += fmt.Sprintf("; nobody has a session, so if attach mode none left this grant, delete the volume where the configuration says %q: %q", "attach", AttachNone)
-			}
+			perhapsStale = perhapsStale || slices.Contains(d.groupNames(volume.AppInstance), name)
 			holders = append(holders, group.Members...)
 		}
 	}
 	if len(holders) > 0 {
+		remedy := "delete the pods that use it first"
+		if perhapsStale && (instance == nil || len(instance.ActiveInitiators) == 0) {
+			remedy += fmt.Sprintf("; nobody has a session, so if attach mode none left this grant, delete the volume where the configuration says %q: %q", "attach", AttachNone)
+		}
 		slices.Sort(holders)
 		return nil, false, fmt.Errorf("volume %s is in use by %s: %s", volume.AppInstance, strings.Join(slices.Compact(holders), ", "), remedy)
 	}
+	own = slices.DeleteFunc(own, func(name string) bool { return slices.Contains(elsewhere, name) })
 	return own, stale && ai != nil, nil
 }

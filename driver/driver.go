@@ -27,11 +27,13 @@ type Array interface {
 	SetPerformancePolicy(ctx context.Context, volumePath string, policy datera.PerformancePolicy) error
 	SetAuth(ctx context.Context, storageInstancePath string, auth datera.Auth) error
 	AddInitiatorGroup(ctx context.Context, storageInstancePath, group string) error
+	RemoveInitiatorGroup(ctx context.Context, storageInstancePath, group string) error
+	StorageInstancesReferringTo(ctx context.Context, group string) ([]datera.StorageInstance, error)
 	InitiatorByName(ctx context.Context, name string) (*datera.Initiator, error)
 	Initiator(ctx context.Context, iqn string) (*datera.Initiator, error)
 	RegisterInitiator(ctx context.Context, iqn, name string) (*datera.Initiator, error)
 	InitiatorGroups(ctx context.Context, names ...string) (map[string]*datera.InitiatorGroup, error)
-	CreateInitiatorGroup(ctx context.Context, name string, iqns ...string) (*datera.InitiatorGroup, error)
+	CreateInitiatorGroup(ctx context.Context, name string, iqns ...string) (group *datera.InitiatorGroup, created bool, err error)
 	AddMember(ctx context.Context, group, iqn string) (*datera.InitiatorGroup, error)
 	RemoveMember(ctx context.Context, group, iqn string) (*datera.InitiatorGroup, error)
 	DeleteInitiatorGroup(ctx context.Context, name string) error

@@ -264,7 +264,7 @@ func TestJoinMeansMembership(t *testing.T) {
 	n := newNode(t, server, "node-a").registered(t)
 	makeVolume(t, n, "kube-pv-datera-0")
 	a := mustArray(t, n)
-	_, err := a.CreateInitiatorGroup(t.Context(), n.groupName("pv-datera-0"))
+	_, _, err := a.CreateInitiatorGroup(t.Context(), n.groupName("pv-datera-0"))
 	require.NoError(t, err)
 	volume, err := n.volume(optionsWith(nil))
 	require.NoError(t, err)

@@ -34,6 +34,7 @@ func (d *Driver) groupNames(name string) []string {
 // grantState is who holds a volume, as the array says.
 type grantState struct {
 	exists  bool     // the volume's group is there
+	fresh   bool     // it was made just now
 	members []string // IQNs that may log in
 	readers []string // IQNs that attached read-only
 	others  []string // IQNs that may log in by the group of another PersistentVolume or cluster
@@ -112,10 +113,19 @@ func (g grant) give(ctx context.Context, instance *datera.StorageInstance) (fres
 		return false, fmt.Errorf("volume %s lets every initiator in (access_control_mode %s), so nothing keeps two nodes apart: set it to %s on the array",
 			g.volume.AppInstance, allowAll, denyAll)
 	}
-	referred, others := refersTo(instance, g.group()), otherGroups(instance, []string{g.group()})
+	referred, others := instance.ACL.RefersTo(g.group()), otherGroups(instance, []string{g.group()})
 	state, err := g.look(ctx, referred, others, instance.ActiveInitiators)
 	if err != nil {
 		return !referred, err
+	}
+	if len(state.others) > 0 {
+		now, err := g.shutStraysOut(ctx, instance, state, others)
+		if err != nil {
+			return false, err
+		}
+		if now != instance {
+			return g.give(ctx, now)
+		}
 	}
 	if err := g.refuseTwice(state); err != nil {
 		return false, err
@@ -138,6 +148,11 @@ func (g grant) give(ctx context.Context, instance *datera.StorageInstance) (fres
 
 // enter lets the node in where nobody is in its way, and looks who came at the same time.
 func (g grant) enter(ctx context.Context, instance *datera.StorageInstance, state grantState, referred bool) error {
+	if !referred && !state.fresh {
+		if err := g.leaveFormerVolumes(ctx, instance, state); err != nil {
+			return err
+		}
+	}
 	if err := g.noteAccess(ctx, state); err != nil {
 		return err
 	}
@@ -178,12 +193,6 @@ func (g grant) refuseTwice(state grantState) error {
 		g.volume.AppInstance, g.node, g.iqn)
 }
 
-func refersTo(instance *datera.StorageInstance, group string) bool {
-	return slices.ContainsFunc(instance.ACL.InitiatorGroups, func(reference datera.Reference) bool {
-		return reference.Path == groupPath+group
-	})
-}
-
 const groupPath = "/initiator_groups/"
 
 // otherGroups are the groups of other PersistentVolumes and clusters in a volume's ACL
@@ -203,13 +212,16 @@ func otherGroups(instance *datera.StorageInstance, own []string) []string {
 // likely none: it is made at once, and read only when it turns out to be there.
 func (g grant) look(ctx context.Context, referred bool, others, active []string) (grantState, error) {
 	if !referred && len(others) == 0 && !slices.ContainsFunc(active, func(iqn string) bool { return iqn != g.iqn }) {
-		group, err := g.array.CreateInitiatorGroup(ctx, g.group(), g.iqn)
+		group, created, err := g.array.CreateInitiatorGroup(ctx, g.group(), g.iqn)
 		if err != nil {
 			return grantState{}, fmt.Errorf("make initiator group %s on %s: %w", g.group(), g.array.Server(), err)
 		}
 		if slices.Equal(group.Members, []string{g.iqn}) && !g.volume.ReadOnly {
-			return grantState{exists: true, members: group.Members}, nil
+			return grantState{exists: true, fresh: created, members: group.Members}, nil
 		}
+		state, err := g.state(ctx, others)
+		state.fresh = created
+		return state, err
 	}
 	return g.state(ctx, others)
 }
@@ -276,7 +288,7 @@ func (g grant) noteAccess(ctx context.Context, state grantState) error {
 	var err error
 	switch noted := state.readsOnly(g.iqn); {
 	case g.volume.ReadOnly && !noted:
-		if _, err = g.array.CreateInitiatorGroup(ctx, g.readers()); err == nil {
+		if _, _, err = g.array.CreateInitiatorGroup(ctx, g.readers()); err == nil {
 			_, err = g.array.AddMember(ctx, g.readers(), g.iqn)
 		}
 	case !g.volume.ReadOnly && noted:
@@ -296,7 +308,8 @@ func (g grant) join(ctx context.Context, before grantState) error {
 	add := g.array.AddMember
 	if !before.exists {
 		add = func(ctx context.Context, group, iqn string) (*datera.InitiatorGroup, error) {
-			return g.array.CreateInitiatorGroup(ctx, group, iqn)
+			made, _, err := g.array.CreateInitiatorGroup(ctx, group, iqn)
+			return made, err
 		}
 	}
 	group, err := add(ctx, g.group(), g.iqn)

@@ -87,6 +87,22 @@ func (a cutArray) AddInitiatorGroup(_ context.Context, _, group string) error {
 	})
 }
 
+func (a cutArray) RemoveInitiatorGroup(_ context.Context, _, group string) error {
+	return step0(a.host, "stop referring to the group", func() error {
+		a.acl = slices.DeleteFunc(a.acl, func(name string) bool { return name == group })
+		return nil
+	})
+}
+
+func (a cutArray) StorageInstancesReferringTo(_ context.Context, group string) ([]datera.StorageInstance, error) {
+	return step(a.host, "look who refers to the group", func() ([]datera.StorageInstance, error) {
+		if !a.made || !slices.Contains(a.acl, group) {
+			return nil, nil
+		}
+		return a.appInstance("").StorageInstances, nil
+	})
+}
+
 func (a cutArray) InitiatorByName(_ context.Context, name string) (*datera.Initiator, error) {
 	return step(a.host, "find the initiator", func() (*datera.Initiator, error) {
 		for iqn, known := range a.initiators {
@@ -130,13 +146,14 @@ func (w *world) group(name string) *datera.InitiatorGroup {
 	return &datera.InitiatorGroup{Path: groupPath + name, Name: name, Members: slices.Clone(w.groups[name])}
 }
 
-func (a cutArray) CreateInitiatorGroup(_ context.Context, name string, iqns ...string) (*datera.InitiatorGroup, error) {
-	return step(a.host, "make the group", func() (*datera.InitiatorGroup, error) {
+func (a cutArray) CreateInitiatorGroup(_ context.Context, name string, iqns ...string) (group *datera.InitiatorGroup, created bool, err error) {
+	group, err = step(a.host, "make the group", func() (*datera.InitiatorGroup, error) {
 		if _, exists := a.groups[name]; !exists {
-			a.groups[name] = slices.Clone(iqns)
+			a.groups[name], created = slices.Clone(iqns), true
 		}
 		return a.group(name), nil
 	})
+	return group, created, err
 }
 
 func (a cutArray) AddMember(_ context.Context, group, iqn string) (*datera.InitiatorGroup, error) {
