@@ -276,6 +276,34 @@ func TestCloneGrowsToItsSizeAndGetsItsLimits(t *testing.T) {
 	require.EqualValues(t, 500, volume.PerformancePolicy.TotalIOPSMax)
 }
 
+// Limits are set once, before the first node has the clone, also when the call that made it was killed: who changes them on
+// the array later has the last word.
+func TestCloneGetsItsLimitsAfterACrash(t *testing.T) {
+	server := array(t)
+	n := newNode(t, server, "node-a").registered(t)
+	makeVolume(t, n, "origin")
+	options := optionsWith(map[string]string{optSource: "/app_instances/origin/storage_instances/storage-1/volumes/volume-1", optMaxIOPS: "500"})
+	volume, err := ParseVolume(options, "kubernetes")
+	require.NoError(t, err)
+	a := mustArray(t, n)
+	ai, _, err := a.CreateAppInstance(t.Context(), n.request(volume)) // and no further
+	require.NoError(t, err)
+	limit := func() int {
+		made, _ := server.AppInstance("/root", volume.AppInstance)
+		return made.TotalIOPS
+	}
+	require.NotEqual(t, 500, limit())
+	n.ask(t, "attach", options, "node-a")
+	require.Equal(t, 500, limit())
+
+	onArray, err := ai.Volume()
+	require.NoError(t, err)
+	require.NoError(t, a.SetPerformancePolicy(t.Context(), onArray.Path, datera.PerformancePolicy{TotalIOPSMax: 900}))
+	n.ask(t, "detach", "pv-datera-0", "node-a")
+	n.ask(t, "attach", options, "node-a")
+	require.Equal(t, 900, limit(), "what was changed on the array was overwritten")
+}
+
 func TestAttachGoesOnWhereACrashCutItOff(t *testing.T) {
 	server := array(t)
 	n := newNode(t, server, "node-a").registered(t)

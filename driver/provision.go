@@ -42,13 +42,13 @@ func (d *Driver) provision(ctx context.Context, array Array, volume Volume) (ai 
 	if err != nil {
 		return nil, false, fmt.Errorf("provision volume %s on %s: %w", volume.AppInstance, array.Server(), err)
 	}
-	ai, err = d.ready(ctx, array, ai, created, volume)
+	ai, err = d.ready(ctx, array, ai, volume)
 	return ai, created, err
 }
 
 // ready makes an app instance fit the options, and waits until it can be used.
-func (d *Driver) ready(ctx context.Context, array Array, ai *datera.AppInstance, created bool, volume Volume) (*datera.AppInstance, error) {
-	if err := d.fit(ctx, array, ai, created, volume); err != nil {
+func (d *Driver) ready(ctx context.Context, array Array, ai *datera.AppInstance, volume Volume) (*datera.AppInstance, error) {
+	if err := d.fit(ctx, array, ai, volume); err != nil {
 		return nil, err
 	}
 	if ai.AdminState != datera.AdminOnline {
@@ -110,13 +110,13 @@ func explainCreate(err error, volume Volume) error {
 
 // fit refuses an app instance that exists but is too small for the options. A larger one
 // is fine: it has been grown. A clone begins with the size and the limits of its source.
-func (d *Driver) fit(ctx context.Context, array Array, ai *datera.AppInstance, created bool, volume Volume) error {
+func (d *Driver) fit(ctx context.Context, array Array, ai *datera.AppInstance, volume Volume) error {
 	onArray, err := ai.Volume()
 	if err != nil {
 		return fmt.Errorf("volume %s: %w", volume.AppInstance, err)
 	}
-	if created && volume.Source != "" && (volume.MaxIOPS > 0 || volume.MaxBandwidthKiB > 0) {
-		if err := array.SetPerformancePolicy(ctx, onArray.Path, limits(volume)); err != nil {
+	if wanted := limits(volume); volume.Source != "" && wanted != (datera.PerformancePolicy{}) && wanted != onArray.PerformancePolicy && d.isUnused(ai, volume) {
+		if err := array.SetPerformancePolicy(ctx, onArray.Path, wanted); err != nil {
 			return fmt.Errorf("set the limits of the clone %s: %w", volume.AppInstance, err)
 		}
 	}
@@ -132,6 +132,13 @@ func (d *Driver) fit(ctx context.Context, array Array, ai *datera.AppInstance, c
 			volume.AppInstance, onArray.SizeGiB, optSize, fmt.Sprint(volume.SizeGiB), onArray.SizeGiB, optVolumeID)
 	}
 	return nil
+}
+
+// isUnused reports whether an app instance was made for the volume and no node has had it
+// since: what a creation that was killed had still to do is done then.
+func (d *Driver) isUnused(ai *datera.AppInstance, volume Volume) bool {
+	instance, err := ai.StorageInstance()
+	return err == nil && len(instance.ACL.InitiatorGroups) == 0 && d.madeFor(ai, volume) == nil
 }
 
 // awaitAvailable waits until the storage instance serves its portals. What creation or

@@ -35,9 +35,7 @@ func (d *Driver) Provision(ctx context.Context, volume Volume) (sizeGiB int64, e
 	if err != nil {
 		return 0, fmt.Errorf("provision volume %s on %s: %w", volume.AppInstance, array.Server(), err)
 	}
-	// Nobody has it yet, so what was cut off after the creation is done again.
-	const created = true
-	if ai, err = d.ready(ctx, array, ai, created, volume); err != nil {
+	if ai, err = d.ready(ctx, array, ai, volume); err != nil {
 		return 0, err
 	}
 	onArray, err := ai.Volume()
