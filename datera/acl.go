@@ -112,19 +112,32 @@ func (c *Client) RemoveInitiatorGroup(ctx context.Context, storageInstancePath, 
 	return err
 }
 
-// StorageInstancesReferringTo lists the tenant's targets whose ACL names a group. It reads all app instances of the tenant:
-// the API has no way from a group to them.
-func (c *Client) StorageInstancesReferringTo(ctx context.Context, group string) ([]StorageInstance, error) {
-	all, err := list[AppInstance](ctx, c, at("app_instances"), "", 0)
+// AppInstancesReferringTo lists the tenant's app instances with a target whose ACL names a group: their names, and of their
+// targets paths and ACLs. It reads all app instances of the tenant: the API has no way from a group to them.
+func (c *Client) AppInstancesReferringTo(ctx context.Context, group string) ([]AppInstance, error) {
+	// No more than is needed is understood: one that is unlike all others must not be in the way.
+	type outline struct {
+		Name             string `json:"name"`
+		ID               string `json:"id"`
+		StorageInstances []struct {
+			Path string `json:"path"`
+			ACL  ACL    `json:"acl_policy"`
+		} `json:"storage_instances"`
+	}
+	all, err := list[outline](ctx, c, at("app_instances"), "", 0)
 	if err != nil {
 		return nil, err
 	}
-	var found []StorageInstance
-	for _, ai := range all {
-		for _, instance := range ai.StorageInstances {
-			if instance.ACL.RefersTo(group) {
-				found = append(found, instance)
-			}
+	var found []AppInstance
+	for _, o := range all {
+		ai := AppInstance{Name: o.Name, ID: o.ID}
+		refers := false
+		for _, instance := range o.StorageInstances {
+			ai.StorageInstances = append(ai.StorageInstances, StorageInstance{Path: instance.Path, ACL: instance.ACL})
+			refers = refers || instance.ACL.RefersTo(group)
+		}
+		if refers {
+			found = append(found, ai)
 		}
 	}
 	return found, nil

@@ -464,3 +464,29 @@ func allowForeign(t *testing.T, n *node, server *dateratest.Server, iqn string) 
 	require.NoError(t, err)
 	require.NoError(t, a.AddInitiatorGroup(t.Context(), instance.Path, "foreign-group"))
 }
+
+// An app instance that an administrator gave a second target is one volume to whoever deletes it.
+func TestDeleteLooksAtEveryTarget(t *testing.T) {
+	n := newNode(t, array(t), "node-a").registered(t)
+	n.ask(t, "attach", optionsWith(nil), "node-a")
+	n.ask(t, "detach", "pv-datera-0", "node-a")
+	open := n.OpenArray
+	n.OpenArray = func(scheme string, credentials Credentials, tenant string) (Array, error) {
+		real, err := open(scheme, credentials, tenant)
+		return twoTargets{real}, err
+	}
+	never, err := ParseVolume(optionsWith(map[string]string{optRetainPolicy: "never"}), "kubernetes")
+	require.NoError(t, err)
+	require.ErrorContains(t, n.Delete(t.Context(), never), "is in use by iqn.1993-08.org.debian:01:logs")
+}
+
+// twoTargets is an array whose app instances have a target besides that somebody uses.
+type twoTargets struct{ Array }
+
+func (a twoTargets) AppInstance(ctx context.Context, name string) (*datera.AppInstance, error) {
+	ai, err := a.Array.AppInstance(ctx, name)
+	if err == nil {
+		ai.StorageInstances = append(ai.StorageInstances, datera.StorageInstance{Name: "logs", ActiveInitiators: []string{"iqn.1993-08.org.debian:01:logs"}})
+	}
+	return ai, err
+}

@@ -74,7 +74,7 @@ func (d *Driver) deleteGroup(ctx context.Context, array Array, group string) err
 	if err == nil {
 		return nil
 	}
-	if others, lookErr := array.StorageInstancesReferringTo(ctx, group); lookErr == nil && len(others) > 0 {
+	if elsewhere, lookErr := d.leadsElsewhere(ctx, array, group, nil); lookErr == nil && elsewhere {
 		return nil
 	}
 	return fmt.Errorf("delete initiator group %s on %s: %w", group, array.Server(), err)
@@ -99,29 +99,23 @@ func union(a, b []string) []string {
 // there are stale grants: in attach mode none a node that is dead, or has no credentials of
 // its own, keeps its grant, which without a session keeps nobody out.
 func (d *Driver) refuseInUse(ctx context.Context, array Array, volume Volume, ai *datera.AppInstance) (own []string, stale bool, err error) {
-	var instance *datera.StorageInstance
-	var holders []string
-	if ai != nil {
-		if instance, err = ai.StorageInstance(); err == nil {
-			holders = slices.Clone(instance.ActiveInitiators)
-		}
-	}
+	var active, led []string
 	direct := d.directGroups(volume)
 	own = union(d.groupNames(volume.Name), direct)
-	names := own
-	if instance != nil {
-		names = append(slices.Clone(own), otherGroups(instance, own)...)
+	if ai != nil {
+		for _, instance := range ai.StorageInstances {
+			active, led = union(active, instance.ActiveInitiators), union(led, otherGroups(&instance, nil))
+		}
 	}
-	groups, err := array.InitiatorGroups(ctx, names...)
+	groups, err := array.InitiatorGroups(ctx, union(own, led)...)
 	if err != nil {
 		return nil, false, fmt.Errorf("ask %s who holds volume %s: %w", array.Server(), volume.AppInstance, err)
 	}
-	var elsewhere []string
-	if ai == nil || instance != nil {
-		if elsewhere, err = d.elsewhere(ctx, array, volume, groups, instance); err != nil {
-			return nil, false, err
-		}
+	elsewhere, err := d.elsewhere(ctx, array, volume, groups, led)
+	if err != nil {
+		return nil, false, err
 	}
+	holders := slices.Clone(active)
 	perhapsStale := false
 	for name, group := range groups {
 		switch {
@@ -135,7 +129,7 @@ func (d *Driver) refuseInUse(ctx context.Context, array Array, volume Volume, ai
 	}
 	if len(holders) > 0 {
 		remedy := "delete the pods that use it first"
-		if perhapsStale && (instance == nil || len(instance.ActiveInitiators) == 0) {
+		if perhapsStale && len(active) == 0 {
 			remedy += fmt.Sprintf("; nobody has a session, so if attach mode none left this grant, delete the volume where the configuration says %q: %q", "attach", AttachNone)
 		}
 		slices.Sort(holders)
@@ -143,4 +137,24 @@ func (d *Driver) refuseInUse(ctx context.Context, array Array, volume Volume, ai
 	}
 	own = slices.DeleteFunc(own, func(name string) bool { return slices.Contains(elsewhere, name) })
 	return own, stale && ai != nil, nil
+}
+
+// elsewhere are those groups of a volume that belong to another one: not this volume's ACL policy refers to them, as led do,
+// but that one's. A list of readers belongs to the volume that the group of the same PersistentVolume belongs to.
+func (d *Driver) elsewhere(ctx context.Context, array Array, volume Volume, groups map[string]*datera.InitiatorGroup, led []string) ([]string, error) {
+	var names []string
+	for _, name := range []string{volume.Name, volume.AppInstance} {
+		group := groups[d.groupName(name)]
+		if group == nil || len(group.Members) == 0 || slices.Contains(led, group.Name) {
+			continue
+		}
+		elsewhere, err := d.leadsElsewhere(ctx, array, group.Name, nil)
+		if err != nil {
+			return nil, err
+		}
+		if elsewhere {
+			names = append(names, d.groupNames(name)...)
+		}
+	}
+	return names, nil
 }

@@ -28,7 +28,7 @@ type Array interface {
 	SetAuth(ctx context.Context, storageInstancePath string, auth datera.Auth) error
 	AddInitiatorGroup(ctx context.Context, storageInstancePath, group string) error
 	RemoveInitiatorGroup(ctx context.Context, storageInstancePath, group string) error
-	StorageInstancesReferringTo(ctx context.Context, group string) ([]datera.StorageInstance, error)
+	AppInstancesReferringTo(ctx context.Context, group string) ([]datera.AppInstance, error)
 	InitiatorByName(ctx context.Context, name string) (*datera.Initiator, error)
 	Initiator(ctx context.Context, iqn string) (*datera.Initiator, error)
 	RegisterInitiator(ctx context.Context, iqn, name string) (*datera.Initiator, error)

@@ -14,8 +14,9 @@ import (
 )
 
 // Who may reach a volume is kept on the array alone: in one initiator group for each
-// volume, to which the volume's ACL policy refers. A second group, to which no policy
-// refers, notes which members attached read-only.
+// PersistentVolume (in attach mode none: for each app instance), to which the volume's ACL
+// policy refers. A second group, to which no policy refers, notes which members attached
+// read-only.
 //
 // With read-write access a volume has one member. The array handles one addition after
 // the other and answers each with the members there are then, so of two nodes that race
@@ -38,6 +39,7 @@ type grantState struct {
 	members []string // IQNs that may log in
 	readers []string // IQNs that attached read-only
 	others  []string // IQNs that may log in by the group of another PersistentVolume or cluster
+	vacant  []string // such groups that have no members
 }
 
 func (d *Driver) grantState(groups map[string]*datera.InitiatorGroup, name string) grantState {
@@ -49,6 +51,8 @@ func (d *Driver) grantState(groups map[string]*datera.InitiatorGroup, name strin
 			state.exists, state.members = true, found.Members
 		case group == d.readersName(name):
 			state.readers = found.Members
+		case len(found.Members) == 0:
+			state.vacant = append(state.vacant, group)
 		default:
 			state.others = append(state.others, found.Members...)
 		}
@@ -118,15 +122,6 @@ func (g grant) give(ctx context.Context, instance *datera.StorageInstance) (fres
 	if err != nil {
 		return !referred, err
 	}
-	if len(state.others) > 0 {
-		now, err := g.shutStraysOut(ctx, instance, state, others)
-		if err != nil {
-			return false, err
-		}
-		if now != instance {
-			return g.give(ctx, now)
-		}
-	}
 	if err := g.refuseTwice(state); err != nil {
 		return false, err
 	}
@@ -134,6 +129,9 @@ func (g grant) give(ctx context.Context, instance *datera.StorageInstance) (fres
 		if err := g.awaitOutsiders(ctx, state); err != nil {
 			return false, err
 		}
+	}
+	if err := g.shutStraysOut(ctx, instance, state.vacant); err != nil {
+		return false, err
 	}
 	if rivals := state.rivals(g.iqn, g.volume.ReadOnly); len(rivals) > 0 {
 		if state, err = g.takeOver(ctx, state, rivals); err != nil {
@@ -148,8 +146,8 @@ func (g grant) give(ctx context.Context, instance *datera.StorageInstance) (fres
 
 // enter lets the node in where nobody is in its way, and looks who came at the same time.
 func (g grant) enter(ctx context.Context, instance *datera.StorageInstance, state grantState, referred bool) error {
-	if !referred && !state.fresh {
-		if err := g.leaveFormerVolumes(ctx, instance, state); err != nil {
+	if !referred && state.exists && !state.fresh && len(state.members) == 0 {
+		if err := g.leaveFormerVolumes(ctx, instance); err != nil {
 			return err
 		}
 	}
@@ -172,7 +170,7 @@ func (g grant) enter(ctx context.Context, instance *datera.StorageInstance, stat
 			return fmt.Errorf("add initiator group %s to the ACL policy of volume %s on %s: %w", g.group(), g.volume.AppInstance, g.array.Server(), err)
 		}
 	}
-	return g.lookAgain(ctx)
+	return g.lookAgain(ctx, referred)
 }
 
 // undo takes the node out again after a failure, also when the call's time is up: kubelet
@@ -345,8 +343,9 @@ func (g grant) confirmAccess(ctx context.Context, before grantState) error {
 	return errors.Join(g.refusal(ctx, rivals), err)
 }
 
-// lookAgain finds those who came by another group at the same time.
-func (g grant) lookAgain(ctx context.Context) error {
+// lookAgain finds those who came by another group at the same time, and whether the group that had no members until now
+// is still the volume's, if it was before.
+func (g grant) lookAgain(ctx context.Context, referred bool) error {
 	ai, err := g.array.AppInstance(ctx, g.volume.AppInstance)
 	if err != nil {
 		return fmt.Errorf("ask %s who holds volume %s: %w", g.array.Server(), g.volume.AppInstance, err)
@@ -354,6 +353,9 @@ func (g grant) lookAgain(ctx context.Context) error {
 	instance, err := ai.StorageInstance()
 	if err != nil {
 		return err
+	}
+	if referred && !instance.ACL.RefersTo(g.group()) {
+		return fmt.Errorf("volume %s was attached to node %s while PersistentVolume %s was made to lead to another one: it is tried again", g.volume.AppInstance, g.node, g.volume.Name)
 	}
 	others := otherGroups(instance, []string{g.group()})
 	if len(others) == 0 {

@@ -94,12 +94,12 @@ func (a cutArray) RemoveInitiatorGroup(_ context.Context, _, group string) error
 	})
 }
 
-func (a cutArray) StorageInstancesReferringTo(_ context.Context, group string) ([]datera.StorageInstance, error) {
-	return step(a.host, "look who refers to the group", func() ([]datera.StorageInstance, error) {
+func (a cutArray) AppInstancesReferringTo(_ context.Context, group string) ([]datera.AppInstance, error) {
+	return step(a.host, "look who refers to the group", func() ([]datera.AppInstance, error) {
 		if !a.made || !slices.Contains(a.acl, group) {
 			return nil, nil
 		}
-		return a.appInstance("").StorageInstances, nil
+		return []datera.AppInstance{*a.appInstance("")}, nil
 	})
 }
 

@@ -37,18 +37,25 @@ func (k *kubelet) checkAccess(ctx context.Context) {
 	}
 }
 
-// checkFormats wants mkfs to have made a file system once at most in the volume's life.
-func (k *kubelet) checkFormats(ctx context.Context) {
+// checkFormats wants mkfs to have made a file system once at most in the volume's life. Those that other volumes were given
+// do not count.
+func (k *kubelet) checkFormats(ctx context.Context, others int) {
+	made := k.formats(ctx)
+	k.checks++
+	if len(made) > others+1 {
+		k.violated("mkfs ran %d times for one volume: %q", len(made)-others, made)
+	}
+}
+
+// formats has a line for each mkfs that made a file system.
+func (k *kubelet) formats(ctx context.Context) []string {
 	var made []string
 	for _, node := range []string{nodeA, nodeB} {
-		if said := k.shell(ctx, k.nodes[node], "cat "+mkfsLog+" 2>/dev/null || :"); said != "" {
+		if said := k.shell(ctx, k.nodes[node], awaitPrograms+"cat "+mkfsLog+" 2>/dev/null || :"); said != "" {
 			made = append(made, strings.Split(said, "\n")...)
 		}
 	}
-	k.checks++
-	if volumes := 1 + len(k.others); len(made) > volumes {
-		k.violated("mkfs ran %d times for %d volumes: %q", len(made), volumes, made)
-	}
+	return made
 }
 
 // programs are those that a call starts; the ones of a killed call run on.

@@ -28,6 +28,7 @@ type kubelet struct {
 	mode         driver.AttachMode
 	volume       lab.Volume
 	others       []lab.Volume // that had its name, too
+	otherFormats int          // of theirs
 	device, disk string
 	sum          string // of the data on the volume
 	rebooted     bool

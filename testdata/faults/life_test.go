@@ -112,7 +112,7 @@ func (l *life) finish(ctx context.Context) {
 	if l.cutBeforeMount() && len(left[nodeA]) > 0 && l.up(ctx, nodeA) && l.down(ctx, nodeA) {
 		left[nodeA] = l.leftOn(ctx, nodeA)
 	}
-	l.checkFormats(ctx)
+	l.checkFormats(ctx, l.otherFormats)
 	l.checkNothingLeft(ctx, left)
 }
 

@@ -16,6 +16,7 @@ func (k *kubelet) madeAnew(ctx context.Context) {
 	k.volume, k.sum = former.With(map[string]string{"volumeID": former.Options["volumeID"] + "-anew"}), ""
 	k.others = append(k.others, k.volume)
 	k.note("%s is made anew, for %s", k.volume.Name, k.volume.Options["volumeID"])
+	before := len(k.formats(ctx))
 	if k.up(ctx, nodeA) {
 		k.checks++
 		if held := k.shell(ctx, k.nodes[nodeA], "ls "+k.podPath()); held != "" {
@@ -25,6 +26,8 @@ func (k *kubelet) madeAnew(ctx context.Context) {
 		k.down(ctx, nodeA)
 	}
 	k.settle(ctx, nodeA)
+	k.checkFormats(ctx, before)
+	k.otherFormats = len(k.formats(ctx)) - before
 	k.volume, k.sum = former, sum
 	k.note("%s is made anew, for %s", k.volume.Name, k.volume.Options["volumeID"])
 }
