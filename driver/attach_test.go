@@ -302,6 +302,33 @@ func TestCloneGetsItsLimitsAfterACrash(t *testing.T) {
 	n.ask(t, "detach", "pv-datera-0", "node-a")
 	n.ask(t, "attach", options, "node-a")
 	require.Equal(t, 900, limit(), "what was changed on the array was overwritten")
+
+	n.ask(t, "detach", "pv-datera-0", "node-a")
+	instance, err := ai.StorageInstance()
+	require.NoError(t, err)
+	require.NoError(t, a.RemoveInitiatorGroup(t.Context(), instance.Path, n.groupName("pv-datera-0")))
+	n.ask(t, "attach", options, "node-a")
+	require.Equal(t, 900, limit(), "a volume that was used is taken for a new one")
+}
+
+func TestAForeignCloneKeepsItsLimits(t *testing.T) {
+	server := array(t)
+	n := newNode(t, server, "node-a").registered(t)
+	makeVolume(t, n, "origin")
+	options := optionsWith(map[string]string{optSource: "/app_instances/origin/storage_instances/storage-1/volumes/volume-1", optMaxIOPS: "500"})
+	volume, err := ParseVolume(options, "kubernetes")
+	require.NoError(t, err)
+	request := n.request(volume)
+	request.Descr = "made by an administrator"
+	a := mustArray(t, n)
+	ai, _, err := a.CreateAppInstance(t.Context(), request)
+	require.NoError(t, err)
+	onArray, err := ai.Volume()
+	require.NoError(t, err)
+	require.NoError(t, a.SetPerformancePolicy(t.Context(), onArray.Path, datera.PerformancePolicy{TotalIOPSMax: 900}))
+	n.ask(t, "attach", options, "node-a")
+	made, _ := server.AppInstance("/root", ai.Name)
+	require.Equal(t, 900, made.TotalIOPS)
 }
 
 func TestAttachGoesOnWhereACrashCutItOff(t *testing.T) {
@@ -470,11 +497,7 @@ func TestDeleteLooksAtEveryTarget(t *testing.T) {
 	n := newNode(t, array(t), "node-a").registered(t)
 	n.ask(t, "attach", optionsWith(nil), "node-a")
 	n.ask(t, "detach", "pv-datera-0", "node-a")
-	open := n.OpenArray
-	n.OpenArray = func(scheme string, credentials Credentials, tenant string) (Array, error) {
-		real, err := open(scheme, credentials, tenant)
-		return twoTargets{real}, err
-	}
+	n.over(func(real Array) Array { return twoTargets{real} })
 	never, err := ParseVolume(optionsWith(map[string]string{optRetainPolicy: "never"}), "kubernetes")
 	require.NoError(t, err)
 	require.ErrorContains(t, n.Delete(t.Context(), never), "is in use by iqn.1993-08.org.debian:01:logs")

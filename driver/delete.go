@@ -61,7 +61,7 @@ func (d *Driver) deleteIf(ctx context.Context, volume Volume, check func(*datera
 		}
 	}
 	for _, group := range groups {
-		if err := d.deleteGroup(ctx, array, group); err != nil {
+		if err := d.deleteGroup(ctx, array, volume, group); err != nil {
 			return err
 		}
 	}
@@ -69,12 +69,12 @@ func (d *Driver) deleteIf(ctx context.Context, volume Volume, check func(*datera
 }
 
 // deleteGroup deletes a group, unless another volume, of a PersistentVolume of the same name, has it: the array refuses then.
-func (d *Driver) deleteGroup(ctx context.Context, array Array, group string) error {
+func (d *Driver) deleteGroup(ctx context.Context, array Array, volume Volume, group string) error {
 	err := array.DeleteInitiatorGroup(ctx, group)
 	if err == nil {
 		return nil
 	}
-	if elsewhere, lookErr := d.leadsElsewhere(ctx, array, group, nil); lookErr == nil && elsewhere {
+	if elsewhere, lookErr := d.leadsElsewhere(ctx, array, group, volume.AppInstance); lookErr == nil && elsewhere {
 		return nil
 	}
 	return fmt.Errorf("delete initiator group %s on %s: %w", group, array.Server(), err)
@@ -117,6 +117,7 @@ func (d *Driver) refuseInUse(ctx context.Context, array Array, volume Volume, ai
 	}
 	holders := slices.Clone(active)
 	perhapsStale := false
+	var by []string
 	for name, group := range groups {
 		switch {
 		case len(group.Members) == 0 || slices.Contains(elsewhere, name):
@@ -124,7 +125,7 @@ func (d *Driver) refuseInUse(ctx context.Context, array Array, volume Volume, ai
 			stale = true
 		default:
 			perhapsStale = perhapsStale || slices.Contains(d.groupNames(volume.AppInstance), name)
-			holders = append(holders, group.Members...)
+			holders, by = append(holders, group.Members...), append(by, name)
 		}
 	}
 	if len(holders) > 0 {
@@ -132,6 +133,7 @@ func (d *Driver) refuseInUse(ctx context.Context, array Array, volume Volume, ai
 		if perhapsStale && len(active) == 0 {
 			remedy += fmt.Sprintf("; nobody has a session, so if attach mode none left this grant, delete the volume where the configuration says %q: %q", "attach", AttachNone)
 		}
+		remedy += d.otherUse(ctx, array, by, volume.AppInstance)
 		slices.Sort(holders)
 		return nil, false, fmt.Errorf("volume %s is in use by %s: %s", volume.AppInstance, strings.Join(slices.Compact(holders), ", "), remedy)
 	}
@@ -148,7 +150,7 @@ func (d *Driver) elsewhere(ctx context.Context, array Array, volume Volume, grou
 		if group == nil || len(group.Members) == 0 || slices.Contains(led, group.Name) {
 			continue
 		}
-		elsewhere, err := d.leadsElsewhere(ctx, array, group.Name, nil)
+		elsewhere, err := d.leadsElsewhere(ctx, array, group.Name, volume.AppInstance)
 		if err != nil {
 			return nil, err
 		}

@@ -304,6 +304,16 @@ func newNode(t *testing.T, server *dateratest.Server, name string, change ...fun
 	}}
 }
 
+// over puts something between the driver and the array, and returns what takes it away again.
+func (n *node) over(between func(real Array) Array) (away func()) {
+	open := n.OpenArray
+	n.OpenArray = func(scheme string, credentials Credentials, tenant string) (Array, error) {
+		real, err := open(scheme, credentials, tenant)
+		return between(real), err
+	}
+	return func() { n.OpenArray = open }
+}
+
 func attachMode(mode AttachMode) func(*Config) { return func(c *Config) { c.Attach = mode } }
 
 // register makes the node known to the array.

@@ -80,11 +80,7 @@ func TestTakeOverLooksAgainAfterItHasFenced(t *testing.T) {
 	a, b := newNode(t, server, "node-a", attachMode(AttachNone)), newNode(t, server, "node-b", attachMode(AttachNone))
 	a.ask(t, "mount", podPath, optionsWith(nil))
 	// node-a has no session when node-b looks, but has one when node-b has fenced it.
-	open := b.OpenArray
-	b.OpenArray = func(scheme string, credentials Credentials, tenant string) (Array, error) {
-		real, err := open(scheme, credentials, tenant)
-		return lateSession{real, sync.OnceFunc(func() { comesBack(t, server, a) })}, err
-	}
+	b.over(func(real Array) Array { return lateSession{real, sync.OnceFunc(func() { comesBack(t, server, a) })} })
 	require.Contains(t, b.refused(t, "mount", podPath, optionsWith(nil)), "node-a")
 	require.Empty(t, b.disks)
 	members, _ := server.InitiatorGroup("/root", entityNameFor("kubernetes", "kube-pv-datera-0"))
@@ -166,14 +162,12 @@ func TestReaderThatWantsToWriteLooksAgain(t *testing.T) {
 	a, b := newNode(t, server, "node-a").registered(t), newNode(t, server, "node-b").registered(t)
 	reading := optionsWith(map[string]string{keyReadWrite: "ro"})
 	a.ask(t, "attach", reading, "node-a")
-	open := a.OpenArray
-	a.OpenArray = func(scheme string, credentials Credentials, tenant string) (Array, error) {
-		real, err := open(scheme, credentials, tenant)
+	a.over(func(real Array) Array {
 		return joinedBySomebody{real, func() {
 			_, err := real.AddMember(t.Context(), a.groupName("pv-datera-0"), b.iqn)
 			require.NoError(t, err)
-		}}, err
-	}
+		}}
+	})
 	require.Contains(t, a.refused(t, "attach", optionsWith(nil), "node-a"), "node-b")
 	state, _, err := b.lookForGrant(t.Context(), mustArray(t, b), "pv-datera-0")
 	require.NoError(t, err)
@@ -227,11 +221,7 @@ func TestFailedAttachLeavesNoGrant(t *testing.T) {
 				server := array(t)
 				a, b := newNode(t, server, "node-a", attachMode(mode)).registered(t), newNode(t, server, "node-b", attachMode(mode)).registered(t)
 				options := optionsWith(map[string]string{keyReadWrite: access})
-				open := a.OpenArray
-				a.OpenArray = func(scheme string, credentials Credentials, tenant string) (Array, error) {
-					real, err := open(scheme, credentials, tenant)
-					return noACL{real}, err
-				}
+				a.over(func(real Array) Array { return noACL{real} })
 				require.Contains(t, a.refused(t, "attach", options, "node-a"), "add initiator group")
 				state, held, err := b.lookForGrant(t.Context(), mustArray(t, b), "pv-datera-0")
 				require.NoError(t, err)
@@ -279,11 +269,7 @@ func TestTakeOverThatIsCutOffIsUndone(t *testing.T) {
 	a, b := newNode(t, server, "node-a", attachMode(AttachNone)), newNode(t, server, "node-b", attachMode(AttachNone))
 	a.ask(t, "mount", podPath, optionsWith(nil))
 	ctx, cancel := context.WithCancel(t.Context())
-	open := b.OpenArray
-	b.OpenArray = func(scheme string, credentials Credentials, tenant string) (Array, error) {
-		real, err := open(scheme, credentials, tenant)
-		return lateSession{real, cancel}, err
-	}
+	b.over(func(real Array) Array { return lateSession{real, cancel} })
 	volume, err := b.volume(optionsWith(nil))
 	require.NoError(t, err)
 	require.Error(t, b.Driver.mount(ctx, podPath, volume))
@@ -297,11 +283,7 @@ func TestTakeOverGivesAReaderBack(t *testing.T) {
 	a.ask(t, "mount", podPath, optionsWith(nil))
 	a.ask(t, "unmount", podPath)
 	a.ask(t, "mount", podPath, optionsWith(map[string]string{keyReadWrite: "ro"}))
-	open := b.OpenArray
-	b.OpenArray = func(scheme string, credentials Credentials, tenant string) (Array, error) {
-		real, err := open(scheme, credentials, tenant)
-		return lateSession{real, sync.OnceFunc(func() { comesBack(t, server, a) })}, err
-	}
+	b.over(func(real Array) Array { return lateSession{real, sync.OnceFunc(func() { comesBack(t, server, a) })} })
 	require.Contains(t, b.refused(t, "mount", podPath, optionsWith(nil)), "node-a")
 	state, _, err := b.lookForGrant(t.Context(), mustArray(t, b), "kube-pv-datera-0")
 	require.NoError(t, err)

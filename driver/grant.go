@@ -35,10 +35,11 @@ func (d *Driver) groupNames(name string) []string {
 // grantState is who holds a volume, as the array says.
 type grantState struct {
 	exists  bool     // the volume's group is there
-	fresh   bool     // it was made just now
+	fresh   bool     // it was made just now, with the node as its member
 	members []string // IQNs that may log in
 	readers []string // IQNs that attached read-only
 	others  []string // IQNs that may log in by the group of another PersistentVolume or cluster
+	by      []string // those groups
 	vacant  []string // such groups that have no members
 }
 
@@ -54,7 +55,7 @@ func (d *Driver) grantState(groups map[string]*datera.InitiatorGroup, name strin
 		case len(found.Members) == 0:
 			state.vacant = append(state.vacant, group)
 		default:
-			state.others = append(state.others, found.Members...)
+			state.others, state.by = append(state.others, found.Members...), append(state.by, group)
 		}
 	}
 	return state
@@ -120,7 +121,7 @@ func (g grant) give(ctx context.Context, instance *datera.StorageInstance) (fres
 	referred, others := instance.ACL.RefersTo(g.group()), otherGroups(instance, []string{g.group()})
 	state, err := g.look(ctx, referred, others, instance.ActiveInitiators)
 	if err != nil {
-		return !referred, err
+		return !referred && !g.isForFormer(ctx), err
 	}
 	if err := g.refuseTwice(state); err != nil {
 		return false, err
@@ -130,24 +131,24 @@ func (g grant) give(ctx context.Context, instance *datera.StorageInstance) (fres
 			return false, err
 		}
 	}
-	if err := g.shutStraysOut(ctx, instance, state.vacant); err != nil {
+	if err := g.shutVacantOut(ctx, instance, state.vacant); err != nil {
 		return false, err
 	}
 	if rivals := state.rivals(g.iqn, g.volume.ReadOnly); len(rivals) > 0 {
 		if state, err = g.takeOver(ctx, state, rivals); err != nil {
 			// Where nobody is taken over, nothing was begun.
 			began := g.driver.Config.Attach == AttachNone && !slices.Contains(state.members, g.iqn)
-			return began, errors.Join(err, g.withdraw(ctx, state, instance.ActiveInitiators))
+			return began, errors.Join(err, g.withdraw(ctx, state, referred, instance.ActiveInitiators))
 		}
 	}
-	fresh = !referred || !slices.Contains(state.members, g.iqn)
+	fresh = state.fresh || !slices.Contains(state.members, g.iqn) || !referred && !g.isForFormer(ctx)
 	return fresh, g.enter(ctx, instance, state, referred)
 }
 
 // enter lets the node in where nobody is in its way, and looks who came at the same time.
 func (g grant) enter(ctx context.Context, instance *datera.StorageInstance, state grantState, referred bool) error {
-	if !referred && state.exists && !state.fresh && len(state.members) == 0 {
-		if err := g.leaveFormerVolumes(ctx, instance); err != nil {
+	if !referred && state.exists && len(state.members) == 0 {
+		if err := g.leaveFormerVolumes(ctx); err != nil {
 			return err
 		}
 	}
@@ -239,7 +240,7 @@ const sessionEnd = 3 * time.Second
 // grant by another group, or does not go, is in the way.
 func (g grant) awaitOutsiders(ctx context.Context, state grantState) error {
 	if outsiders := state.outsiders(g.iqn, nil); len(outsiders) > 0 {
-		return g.refusal(ctx, outsiders)
+		return fmt.Errorf("%w%s", g.refusal(ctx, outsiders), g.driver.otherUse(ctx, g.array, state.by, g.volume.AppInstance))
 	}
 	patient, cancel := context.WithTimeout(ctx, sessionEnd)
 	defer cancel()
@@ -366,7 +367,7 @@ func (g grant) lookAgain(ctx context.Context, referred bool) error {
 		return err
 	}
 	if outsiders := state.outsiders(g.iqn, nil); len(outsiders) > 0 {
-		return g.refusal(ctx, outsiders)
+		return fmt.Errorf("%w%s", g.refusal(ctx, outsiders), g.driver.otherUse(ctx, g.array, state.by, g.volume.AppInstance))
 	}
 	return g.refuseTwice(state)
 }
@@ -378,8 +379,9 @@ func (g grant) leave(ctx context.Context) error {
 
 // withdraw takes back what an earlier call left that was killed between joining and looking
 // who was there: a grant of which nobody was told, so that it has no session.
-func (g grant) withdraw(ctx context.Context, state grantState, active []string) error {
-	if state.readsOnly(g.iqn) || slices.Contains(active, g.iqn) {
+func (g grant) withdraw(ctx context.Context, state grantState, referred bool, active []string) error {
+	granted := slices.Contains(state.members, g.iqn)
+	if !granted || state.readsOnly(g.iqn) || slices.Contains(active, g.iqn) || !referred && g.isForFormer(ctx) {
 		return nil
 	}
 	return g.driver.revoke(ctx, g.array, g.volume.Name, g.iqn, state)

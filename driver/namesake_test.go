@@ -2,7 +2,7 @@ package driver
 
 import (
 	"context"
-	"errors"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -24,6 +24,44 @@ func (n *node) letIn(t *testing.T, volume string) []string {
 		all = append(all, groups[name].Members...)
 	}
 	return all
+}
+
+// meddled is an array on which something else happens before somebody joins a group, or after a question was answered.
+type meddled struct {
+	Array
+	join, leads, groups func(group string)
+	volume              func()
+}
+
+func (m meddled) AddMember(ctx context.Context, group, iqn string) (*datera.InitiatorGroup, error) {
+	if m.join != nil {
+		m.join(group)
+	}
+	return m.Array.AddMember(ctx, group, iqn)
+}
+
+func (m meddled) AppInstancesReferringTo(ctx context.Context, group string) ([]datera.AppInstance, error) {
+	leads, err := m.Array.AppInstancesReferringTo(ctx, group)
+	if m.leads != nil {
+		m.leads(group)
+	}
+	return leads, err
+}
+
+func (m meddled) InitiatorGroups(ctx context.Context, names ...string) (map[string]*datera.InitiatorGroup, error) {
+	groups, err := m.Array.InitiatorGroups(ctx, names...)
+	if m.groups != nil && len(names) == 1 {
+		m.groups(names[0])
+	}
+	return groups, err
+}
+
+func (m meddled) AppInstance(ctx context.Context, name string) (*datera.AppInstance, error) {
+	ai, err := m.Array.AppInstance(ctx, name)
+	if m.volume != nil {
+		m.volume()
+	}
+	return ai, err
 }
 
 func optionsUnder(name, volume string) string {
@@ -85,29 +123,19 @@ func TestANameThatGoesToAnotherVolumeInTheMiddleOfAnAttach(t *testing.T) {
 	a.ask(t, "detach", "db", "node-a")
 	b := newNode(t, server, "node-a")
 	b.iqn = a.iqn
-	open := b.OpenArray
-	b.OpenArray = func(scheme string, credentials Credentials, tenant string) (Array, error) {
-		real, err := open(scheme, credentials, tenant)
-		return &renaming{Array: real}, err
-	}
+	b.over(func(real Array) Array {
+		return meddled{Array: real, join: func(group string) {
+			leads, err := real.AppInstancesReferringTo(t.Context(), group)
+			require.NoError(t, err)
+			for _, ai := range leads {
+				require.NoError(t, real.RemoveInitiatorGroup(t.Context(), ai.StorageInstances[0].Path, group))
+			}
+		}}
+	})
 	require.Contains(t, b.refused(t, "attach", optionsUnder("db", "vol-1"), "node-a"), "is tried again")
 	require.Empty(t, a.members(server, "db"))
 	a.ask(t, "attach", optionsUnder("db", "vol-1"), "node-a")
 	require.Equal(t, []string{a.iqn}, a.letIn(t, "vol-1"))
-}
-
-// renaming is an array on which the name goes to another volume before a member is added.
-type renaming struct{ Array }
-
-func (r *renaming) AddMember(ctx context.Context, group, iqn string) (*datera.InitiatorGroup, error) {
-	leads, err := r.AppInstancesReferringTo(ctx, group)
-	for _, ai := range leads {
-		err = errors.Join(err, r.RemoveInitiatorGroup(ctx, ai.StorageInstances[0].Path, group))
-	}
-	if err != nil {
-		return nil, err
-	}
-	return r.Array.AddMember(ctx, group, iqn)
 }
 
 // Who attaches the former volume while its name is on the way to another one keeps it.
@@ -116,25 +144,14 @@ func TestANameDoesNotGoWhileSomebodyJoins(t *testing.T) {
 	a, b := newNode(t, server, "node-a").registered(t), newNode(t, server, "node-b").registered(t)
 	a.ask(t, "attach", optionsUnder("db", "vol-1"), "node-a")
 	a.ask(t, "detach", "db", "node-a")
-	open := b.OpenArray
-	b.OpenArray = func(scheme string, credentials Credentials, tenant string) (Array, error) {
-		real, err := open(scheme, credentials, tenant)
-		return &joining{real, a.iqn}, err
-	}
+	b.over(func(real Array) Array {
+		return meddled{Array: real, leads: func(group string) {
+			_, err := real.AddMember(t.Context(), group, a.iqn)
+			require.NoError(t, err)
+		}}
+	})
 	require.Contains(t, b.refused(t, "attach", optionsUnder("db", "vol-2"), "node-b"), "node-a")
 	require.Equal(t, []string{a.iqn}, a.letIn(t, "vol-1"))
-}
-
-// joining is an array on which somebody joins a group as soon as it is known which volumes refer to that.
-type joining struct {
-	Array
-	iqn string
-}
-
-func (j *joining) AppInstancesReferringTo(ctx context.Context, group string) ([]datera.AppInstance, error) {
-	leads, err := j.Array.AppInstancesReferringTo(ctx, group)
-	_, joinErr := j.AddMember(ctx, group, j.iqn)
-	return leads, errors.Join(err, joinErr)
 }
 
 func TestTwoNamesOnOneNodeAfterOneWasMadeAnew(t *testing.T) {
@@ -198,4 +215,79 @@ func TestANameThatGoesToAnotherVolumeKeepsItsReaders(t *testing.T) {
 	a.ask(t, "attach", reading("vol-1"), "node-a")
 	b.ask(t, "attach", reading("vol-2"), "node-b")
 	require.Contains(t, a.letIn(t, "vol-1"), a.iqn)
+}
+
+// The attach that fails was for the new volume; the former one may have something to write still.
+func TestANameThatGoesToAnotherVolumeAndFailsLeavesTheFormerAlone(t *testing.T) {
+	server := array(t)
+	a := newNode(t, server, "node-a").registered(t)
+	a.ask(t, "attach", optionsUnder("db", "vol-1"), "node-a")
+	setActiveInitiators(t, server, "vol-1", a.iqn)
+	a.over(func(real Array) Array { return noACL{real} })
+	a.refused(t, "attach", optionsUnder("db", "vol-2"), "node-a")
+	require.Equal(t, []string{a.iqn}, a.letIn(t, "vol-1"), "the former volume is cut off")
+
+	_, err := mustArray(t, a).AddMember(t.Context(), a.groupName("db"), newNode(t, server, "node-b").registered(t).iqn)
+	require.NoError(t, err)
+	require.Contains(t, a.refused(t, "attach", optionsUnder("db", "vol-2"), "node-a"), "node-b")
+	require.Contains(t, a.letIn(t, "vol-1"), a.iqn, "the former volume is cut off, because a rival is there")
+}
+
+// Whose a grant is cannot be told where a name leads to two volumes: both are kept, and the message says how to go on.
+func TestANameThatLeadsToTwoVolumesIsNamed(t *testing.T) {
+	server := array(t)
+	a, b, c := newNode(t, server, "node-a").registered(t), newNode(t, server, "node-b").registered(t), newNode(t, server, "node-c").registered(t)
+	a.ask(t, "attach", optionsUnder("db", "vol-1"), "node-a")
+	a.ask(t, "attach", optionsUnder("db", "vol-2"), "node-a")
+	a.ask(t, "detach", "db", "node-a")
+	c.ask(t, "attach", optionsUnder("db", "vol-2"), "node-c")
+
+	remedy := "initiator group " + a.groupName("db") + " leads to volume vol-2, too: if only that one is used there, remove the group from the ACL policy of volume vol-1"
+	require.Contains(t, b.refused(t, "attach", optionsUnder("db-old", "vol-1"), "node-b"), remedy)
+	volume, err := ParseVolume(optionsUnder("db-old", "vol-1"), "kubernetes")
+	require.NoError(t, err)
+	require.ErrorContains(t, b.Delete(t.Context(), volume), remedy)
+}
+
+// The group is taken out of the volume's ACL policy because nobody is in it. Who joins it at this moment keeps the volume.
+func TestSomebodyJoinsAGroupThatIsTakenOut(t *testing.T) {
+	server := array(t)
+	a, b := newNode(t, server, "node-a").registered(t), newNode(t, server, "node-b").registered(t)
+	a.ask(t, "attach", optionsUnder("db", "vol-1"), "node-a")
+	a.ask(t, "detach", "db", "node-a")
+	joins := sync.OnceFunc(func() { a.ask(t, "attach", optionsUnder("db", "vol-1"), "node-a") })
+	b.over(func(real Array) Array { return meddled{Array: real, groups: func(string) { joins() }} })
+	require.Contains(t, b.refused(t, "attach", optionsUnder("db-old", "vol-1"), "node-b"), "is tried again")
+	require.Equal(t, []string{a.iqn}, a.letIn(t, "vol-1"), "two were told that they may have the volume, or one that is not let in")
+	require.Contains(t, b.refused(t, "attach", optionsUnder("db-old", "vol-1"), "node-b"), "node-a")
+}
+
+// A group that nobody uses is paid for once, not by each attach.
+func TestAGroupThatNobodyUsesCostsNothing(t *testing.T) {
+	server := array(t)
+	a, b := newNode(t, server, "node-a").registered(t), newNode(t, server, "node-b").registered(t)
+	for _, name := range []string{"db", "db-2", "db-3"} {
+		a.ask(t, "attach", optionsUnder(name, "vol-1"), "node-a")
+		a.ask(t, "detach", name, "node-a")
+	}
+	listed := 0
+	b.over(func(real Array) Array { return meddled{Array: real, leads: func(string) { listed++ }} })
+	b.ask(t, "attach", optionsUnder("db-3", "vol-1"), "node-b")
+	require.Zero(t, listed, "all app instances of the tenant are read")
+	ai, err := mustArray(t, a).AppInstance(t.Context(), "vol-1")
+	require.NoError(t, err)
+	require.Len(t, ai.StorageInstances[0].ACL.InitiatorGroups, 1)
+}
+
+// The delete has read that nobody has the volume; then the first node gets it.
+func TestDeleteWhileTheFirstNodeComes(t *testing.T) {
+	server := array(t)
+	a, control := newNode(t, server, "node-a").registered(t), newNode(t, server, "control")
+	makeVolume(t, a, "vol-1")
+	attaches := sync.OnceFunc(func() { a.ask(t, "attach", optionsUnder("db", "vol-1"), "node-a") })
+	control.over(func(real Array) Array { return meddled{Array: real, volume: attaches} })
+	volume, err := ParseVolume(optionsUnder("db", "vol-1"), "kubernetes")
+	require.NoError(t, err)
+	require.ErrorContains(t, control.Delete(t.Context(), volume), "is in use by "+a.iqn)
+	require.Equal(t, []string{a.iqn}, a.letIn(t, "vol-1"))
 }

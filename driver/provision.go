@@ -115,8 +115,8 @@ func (d *Driver) fit(ctx context.Context, array Array, ai *datera.AppInstance, v
 	if err != nil {
 		return fmt.Errorf("volume %s: %w", volume.AppInstance, err)
 	}
-	if wanted := limits(volume); volume.Source != "" && wanted != (datera.PerformancePolicy{}) && wanted != onArray.PerformancePolicy && d.isUnused(ai, volume) {
-		if err := array.SetPerformancePolicy(ctx, onArray.Path, wanted); err != nil {
+	if volume.Source != "" {
+		if err := d.fitLimits(ctx, array, ai, onArray, volume); err != nil {
 			return fmt.Errorf("set the limits of the clone %s: %w", volume.AppInstance, err)
 		}
 	}
@@ -134,11 +134,17 @@ func (d *Driver) fit(ctx context.Context, array Array, ai *datera.AppInstance, v
 	return nil
 }
 
-// isUnused reports whether an app instance was made for the volume and no node has had it
-// since: what a creation that was killed had still to do is done then.
-func (d *Driver) isUnused(ai *datera.AppInstance, volume Volume) bool {
-	instance, err := ai.StorageInstance()
-	return err == nil && len(instance.ACL.InitiatorGroups) == 0 && d.madeFor(ai, volume) == nil
+// fitLimits gives a clone the limits of its options, instead of its source's. Once a node has had it, they are the
+// administrator's to change.
+func (d *Driver) fitLimits(ctx context.Context, array Array, ai *datera.AppInstance, onArray *datera.Volume, volume Volume) error {
+	wanted := limits(volume)
+	if wanted == (datera.PerformancePolicy{}) || wanted == onArray.PerformancePolicy || d.madeFor(ai, volume) != nil {
+		return nil
+	}
+	if used, err := d.wasAttached(ctx, array, volume); err != nil || used {
+		return err
+	}
+	return array.SetPerformancePolicy(ctx, onArray.Path, wanted)
 }
 
 // awaitAvailable waits until the storage instance serves its portals. What creation or

@@ -85,6 +85,10 @@ func (d *Driver) WasAttached(ctx context.Context, volume Volume) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	return d.wasAttached(ctx, array, volume)
+}
+
+func (d *Driver) wasAttached(ctx context.Context, array Array, volume Volume) (bool, error) {
 	groups, err := array.InitiatorGroups(ctx, union(d.groupNames(volume.Name), d.directGroups(volume))...)
 	if err != nil {
 		return false, fmt.Errorf("ask %s whether a node has had volume %s: %w", array.Server(), volume.AppInstance, err)

@@ -63,13 +63,11 @@ func TestReclaimInModeNone(t *testing.T) {
 	require.True(t, used)
 	// The node dies: nobody gives its grant back.
 	setActiveInitiators(t, server, volume.AppInstance)
-	open := n.OpenArray
-	n.OpenArray = func(scheme string, credentials Credentials, tenant string) (Array, error) {
-		real, err := open(scheme, credentials, tenant)
-		return loginBeforeOffline{real, func() { setActiveInitiators(t, server, volume.AppInstance, n.iqn) }}, err
-	}
+	away := n.over(func(real Array) Array {
+		return loginBeforeOffline{real, func() { setActiveInitiators(t, server, volume.AppInstance, n.iqn) }}
+	})
 	require.ErrorContains(t, n.Reclaim(t.Context(), volume), "unless a node uses it", "a node that logged in at the last moment lost its data")
-	n.OpenArray = open
+	away()
 	setActiveInitiators(t, server, volume.AppInstance)
 	require.NoError(t, n.Reclaim(t.Context(), volume))
 	_, left := server.InitiatorGroup("/root", entityNameFor("kubernetes", volume.AppInstance))

@@ -219,7 +219,7 @@ func (k *kubelet) giveUp(ctx context.Context) {
 	for _, node := range []string{nodeA, nodeB} {
 		k.down(ctx, node)
 		k.note("reap on %s: %s", node, k.shell(ctx, k.nodes[node],
-			"touch -d '-1 hour' /var/lib/datera-iscsi/volumes/* 2>/dev/null; "+binary+" reap --yes 2>&1 || :"))
+			"touch -c -d '-1 hour' /var/lib/datera-iscsi/volumes/* 2>/dev/null; "+binary+" reap --yes 2>&1 || :"))
 	}
 }
 
@@ -296,7 +296,7 @@ func (k *kubelet) reboot(ctx context.Context, node string, loses bool) {
 		done
 		iscsiadm -k 0 2>/dev/null; for i in {1..50}; do pidof iscsid >/dev/null || break; sleep 0.1; done
 		rm -rf /run/datera-iscsi /run/lock/iscsi/*
-		touch -d '2001-01-01' /var/lib/datera-iscsi/*/* # of an earlier start
+		touch -c -d '2001-01-01' /var/lib/datera-iscsi/*/* # of an earlier start
 		iscsid
 		ls -d /sys/class/iscsi_session/session* 2>/dev/null`
 	if loses {
