@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -18,6 +19,9 @@ func verbCommand(verb driver.Verb) *cobra.Command {
 		Use: verb.Usage(), Short: verb.Help, GroupID: "verbs", DisableFlagsInUseLine: true,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := source.check(); err != nil {
+				return err
+			}
 			call := append([]string{verb.Name}, args...)
 			if len(source.Files) > 0 {
 				request, err := source.request(cmd)
@@ -62,8 +66,19 @@ func (f *volumeFlags) addChoice(command *cobra.Command) {
 	command.Flags().BoolVar(&f.ReadOnly, "read-only", false, "as for a pod whose claim is readOnly")
 }
 
+// check refuses a choice without what it is a choice of: the JSON says itself which volume it is, and whether it is for a reader.
+func (f *volumeFlags) check() error {
+	if len(f.Files) == 0 && (f.Name != "" || f.ReadOnly) {
+		return errors.New("--read-only and --name go with --pv")
+	}
+	return nil
+}
+
 // orOptions wants a manifest or the JSON, not both.
 func (f *volumeFlags) orOptions(cmd *cobra.Command, args []string) error {
+	if err := f.check(); err != nil {
+		return err
+	}
 	if len(f.Files) > 0 {
 		return cobra.NoArgs(cmd, args)
 	}

@@ -96,6 +96,25 @@ func TestAManifestInPlaceOfOptions(t *testing.T) {
 	require.Equal(t, 1, exit, "both a manifest and options were taken")
 }
 
+// Whoever asks for a reader shall not make a writer.
+func TestChoiceOfAVolumeNeedsItsManifest(t *testing.T) {
+	p, _ := onArray(t, nil)
+	for name, args := range map[string][]string{
+		"a reader":          {"attach", options, "node-a", "--explain", "--read-only"},
+		"a name":            {"attach", options, "node-a", "--name", "pv-1"},
+		"a reader to go":    {"detach", "pv-datera-0", "node-a", "--read-only"},
+		"a name to delete":  {"delete", strings.Replace(options, `"size"`, `"retainPolicy":"never","size"`, 1), "--name", "pv-1"},
+		"a reader's delete": {"delete", strings.Replace(options, `"size"`, `"retainPolicy":"never","size"`, 1), "--read-only"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stdout, stderr, exit := say(t, p.command(args...))
+			require.Equal(t, 1, exit, stdout)
+			require.Empty(t, stdout)
+			require.Equal(t, "iscsi: --read-only and --name go with --pv\n", stderr)
+		})
+	}
+}
+
 func TestRequestPrintsWhatIsTypedInstead(t *testing.T) {
 	p, pv := onArray(t, nil)
 	line, exit := p.ask(t, "request", pv, "attach", "--node", "node-a")
