@@ -228,15 +228,17 @@ func TestRequestIsReadyForAShell(t *testing.T) {
 	for _, verb := range Verbs() {
 		require.Contains(t, printed.String(), "\niscsi "+verb.Name)
 	}
+	require.Contains(t, printed.String(), "# no controller of today: grow the volume on the array\n")
 	// A shell hands the words over as the driver wants them.
 	shell := exec.Command("sh", "-c", `iscsi() { printf '%s\0' "$@"; }; DEVICE=d; DISK=k; POD_UID=u; BYTES=2; OLD_BYTES=1`+"\n"+printed.String())
 	output, err := shell.CombinedOutput()
 	require.NoError(t, err, string(output))
 	options := request.Options()
 	pod := kubeletRoot + "/pods/u/volumes/datera~iscsi/pv-datera-0"
-	want := slices.Concat([]string{"init"}, []string{"attach", options, "node-1"}, []string{"waitforattach", "d", options}, []string{"mountdevice", globalPath, "k", options},
-		[]string{"mount", pod, options}, []string{"unmount", pod}, []string{"unmountdevice", globalPath}, []string{"detach", "pv-datera-0", "node-1"},
-		[]string{"isattached", options, "node-1"}, []string{"expandvolume", options, globalPath, "2", "1"}, []string{"expandfs", options, "k", globalPath, "2", "1"})
+	want := slices.Concat([]string{"init"}, []string{"attach", options, "node-1"}, []string{"isattached", options, "node-1"},
+		[]string{"waitforattach", "d", options}, []string{"mountdevice", globalPath, "k", options}, []string{"mount", pod, options},
+		[]string{"expandvolume", options, globalPath, "2", "1"}, []string{"expandfs", options, "k", globalPath, "2", "1"},
+		[]string{"unmount", pod}, []string{"unmountdevice", globalPath}, []string{"detach", "pv-datera-0", "node-1"})
 	require.Equal(t, want, strings.Split(strings.TrimSuffix(string(output), "\x00"), "\x00"))
 
 	printed.Reset()

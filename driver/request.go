@@ -239,8 +239,11 @@ func (r Request) WriteCalls(w io.Writer, environment Environment, name string) e
 
 // caller is who makes the call in attach mode controller.
 func caller(verb Verb) string {
-	if verb.onNode || verb.Name == "init" {
+	switch {
+	case verb.onNode || verb.Name == "init":
 		return "kubelet"
+	case verb.Name == "expandvolume": // kubelet's expandfs does it all
+		return "no controller of today"
 	}
 	return "kube-controller-manager"
 }

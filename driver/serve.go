@@ -45,15 +45,15 @@ func Verbs() []Verb {
 	return []Verb{
 		{Name: "init", Help: "say what the driver can do", run: runInit},
 		{Name: "attach", Args: []string{argOptions, argNode}, Help: "provision the volume, give NODE access and print the device string", run: runAttach},
+		{Name: "isattached", Args: []string{argOptions, argNode}, Help: "tell whether NODE has access", run: runIsAttached},
 		{Name: "waitforattach", Args: []string{"DEVICE", argOptions}, Help: "log in to the volume's target and print its disk", onNode: true, run: runWaitForAttach},
 		{Name: "mountdevice", Args: []string{"DIR", "DISK", argOptions}, Help: "make a file system if the disk is blank, and mount it on DIR", onNode: true, run: runMountDevice},
 		{Name: "mount", Args: []string{"DIR", argOptions}, Help: "bind the volume into a pod's directory", onNode: true, run: runMount},
+		{Name: "expandvolume", Args: []string{argOptions, "DIR", "BYTES", "OLD_BYTES"}, Help: "grow the volume on the array", growsVolume: true, run: runExpandVolume},
+		{Name: "expandfs", Args: []string{argOptions, "DISK", "DIR", "BYTES", "OLD_BYTES"}, Help: "grow the volume on the array, the disk and the file system", onNode: true, growsVolume: true, run: runExpandFS},
 		{Name: "unmount", Args: []string{"DIR"}, Help: "take the volume out of a pod's directory", onNode: true, takesAway: true, run: runUnmount},
 		{Name: "unmountdevice", Args: []string{"DIR"}, Help: "unmount DIR, remove the disk and log out", onNode: true, takesAway: true, run: runUnmountDevice},
 		{Name: "detach", Args: []string{argVolume, argNode}, Help: "take NODE's access away", run: runDetach},
-		{Name: "isattached", Args: []string{argOptions, argNode}, Help: "tell whether NODE has access", run: runIsAttached},
-		{Name: "expandvolume", Args: []string{argOptions, "DIR", "BYTES", "OLD_BYTES"}, Help: "grow the volume on the array", growsVolume: true, run: runExpandVolume},
-		{Name: "expandfs", Args: []string{argOptions, "DISK", "DIR", "BYTES", "OLD_BYTES"}, Help: "grow the volume on the array, the disk and the file system", onNode: true, growsVolume: true, run: runExpandFS},
 	}
 }
 
