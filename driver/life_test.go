@@ -83,6 +83,22 @@ func TestWrongNumberOfWords(t *testing.T) {
 	}
 }
 
+func TestFlagsThatAreNone(t *testing.T) {
+	tests := map[string]struct{ words, flag string }{
+		"beside all words":   {"attach --bogus x y", "--bogus"},
+		"for a word":         {"attach --bogus node-a", "--bogus"},
+		"at the end":         {"detach pv-datera-0 --force", "--force"},
+		"with a value":       {"unmount --pass=canary /x", "--pass"},
+		"where none belongs": {"init --bogus", "--bogus"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			reply := (&Driver{Config: defaultConfig()}).Serve(t.Context(), strings.Fields(test.words))
+			require.Equal(t, failure(fmt.Errorf("unknown flag %s: try `iscsi %s --help`", test.flag, strings.Fields(test.words)[0])), reply)
+		})
+	}
+}
+
 func TestWholeLifeInModeController(t *testing.T) {
 	server := array(t)
 	a, b := newNode(t, server, "node-a").registered(t), newNode(t, server, "node-b").registered(t)

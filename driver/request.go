@@ -197,6 +197,11 @@ func IsKubelets(args []string) bool {
 	return options >= 0 && len(words) == len(verb.Args) && strings.HasPrefix(words[options], "{")
 }
 
+var flagWord = pattern(`\A--[a-z][a-z-]{1,30}(?:=|\z)`)
+
+// isUnknownFlag tells what a person meant as a flag: no word of kubelet's looks so.
+func isUnknownFlag(word string) bool { return flagWord().MatchString(word) && !isPersonsFlag(word) }
+
 func isPersonsFlag(word string) bool {
 	name, _, _ := strings.Cut(word, "=")
 	return slices.Contains(personsFlags, name)

@@ -79,6 +79,10 @@ func (d *Driver) Serve(ctx context.Context, args []string) Reply {
 		return Reply{Status: NotSupported, Message: fmt.Sprintf("%s is no verb of this driver", quoteShort(args[0]))}
 	}
 	verb := Verbs()[index]
+	if flag := slices.IndexFunc(args[1:], isUnknownFlag); flag >= 0 {
+		name, _, _ := strings.Cut(args[1+flag], "=") // its value may be a secret
+		return failure(fmt.Errorf("unknown flag %s: try `iscsi %s --help`", name, verb.Name))
+	}
 	if len(args)-1 != len(verb.Args) {
 		return failure(fmt.Errorf("%s got %d words after the verb: accepted are %d: %s", verb.Name, len(args)-1, len(verb.Args), verb.Usage()))
 	}

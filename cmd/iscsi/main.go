@@ -60,8 +60,9 @@ func commands() *cobra.Command {
 		Short: "FlexVolume driver datera/iscsi: iSCSI volumes of a Datera-style array for Kubernetes",
 		Long: `FlexVolume driver datera/iscsi: iSCSI volumes of a Datera-style array for Kubernetes.
 
-The verbs of kubelet print one line of JSON and always exit with 0. A person gives them the
-manifest of a PersistentVolume (--pv) in place of OPTIONS, the JSON that kubelet passes:
+The verbs of kubelet print one line of JSON. As kubelet calls them they always exit with 0;
+with one of a person's flags a failure exits with 1. A person gives them the manifest of a
+PersistentVolume (--pv) in place of OPTIONS, the JSON that kubelet passes:
   {"kubernetes.io/pvOrVolumeName":"pv-datera-0","kubernetes.io/fsType":"xfs",
    "kubernetes.io/readwrite":"rw","volumeID":"kube-pv-datera-0","size":"100","replica":"3"}`,
 		SilenceUsage:  true,

@@ -257,7 +257,7 @@ func TestPeople(t *testing.T) {
 		says []string
 	}{
 		"no arguments":           {nil, 0, []string{"What kubelet calls:", "waitforattach", "For people:", "register"}},
-		"--help":                 {[]string{"--help"}, 0, []string{"provision the volume"}},
+		"--help":                 {[]string{"--help"}, 0, []string{"provision the volume", "with one of a person's flags a failure exits with 1"}},
 		"attach --help":          {[]string{"attach", "--help"}, 0, []string{"attach OPTIONS NODE", "Provision the volume"}},
 		"help attach":            {[]string{"help", "attach"}, 0, []string{"attach OPTIONS NODE"}},
 		"version":                {[]string{"version"}, 0, []string{"iscsi test (go"}},
