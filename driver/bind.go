@@ -9,11 +9,11 @@ import (
 	"datera-flexvolume/mount"
 )
 
-// Where kubelet keeps what belongs to this driver, below its root directory.
-const (
-	podVolumesDir = "datera~iscsi"
-	globalMounts  = "plugins/kubernetes.io/flexvolume/datera/iscsi/mounts"
-)
+// FolderName is DriverName as kubelet writes it in paths: of the driver's folder among its plug-ins, and of a pod's volumes.
+const FolderName = "datera~iscsi"
+
+// globalMounts is where kubelet mounts this driver's volumes, below its root directory.
+const globalMounts = "plugins/kubernetes.io/flexvolume/datera/iscsi/mounts"
 
 // parseGlobalPath takes the volume's name from …/plugins/kubernetes.io/flexvolume/datera/iscsi/mounts/NAME.
 func parseGlobalPath(path string) (name string, err error) {
@@ -40,8 +40,8 @@ func parsePodPath(path string) (podVolume, error) {
 	}
 	parts := strings.Split(path, "/")
 	n := len(parts)
-	if n < 6 || parts[n-2] != podVolumesDir || parts[n-3] != "volumes" || parts[n-5] != "pods" {
-		return podVolume{}, fmt.Errorf("directory %s: accepted is a pod's volume directory, …/pods/UID/volumes/%s/NAME", quoteShort(path), podVolumesDir)
+	if n < 6 || parts[n-2] != FolderName || parts[n-3] != "volumes" || parts[n-5] != "pods" {
+		return podVolume{}, fmt.Errorf("directory %s: accepted is a pod's volume directory, …/pods/UID/volumes/%s/NAME", quoteShort(path), FolderName)
 	}
 	if err := checkVolumeName(parts[n-1]); err != nil {
 		return podVolume{}, err

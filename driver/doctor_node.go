@@ -9,23 +9,25 @@ import (
 	"strings"
 )
 
-// tool is an external program that the driver starts.
-type tool struct {
-	name    string
-	from    string   // package
+// Tool is an external program that the driver starts.
+type Tool struct {
+	Name    string
+	Package string // that brings it
+	Only    string // what it is needed for, where volumes work without it
+
 	version []string // arguments that make it tell its version
-	only    string   // what it is needed for, where volumes work without it
 }
 
-func tools() []tool {
-	return []tool{
-		{name: "iscsiadm", from: "open-iscsi (iscsi-initiator-utils)"}, // its version has a check of its own
-		{name: "mount", from: "util-linux", version: []string{"--version"}},
-		{name: "umount", from: "util-linux"},
-		{name: "mkfs.xfs", from: "xfsprogs", version: []string{"-V"}},
-		{name: "xfs_growfs", from: "xfsprogs"},
-		{name: "mkfs.ext4", from: "e2fsprogs", version: []string{"-V"}, only: "ext4"},
-		{name: "resize2fs", from: "e2fsprogs", only: "ext4"},
+// Tools are those that every node needs.
+func Tools() []Tool {
+	return []Tool{
+		{Name: "iscsiadm", Package: "open-iscsi (iscsi-initiator-utils)"}, // its version has a check of its own
+		{Name: "mount", Package: "util-linux", version: []string{"--version"}},
+		{Name: "umount", Package: "util-linux"},
+		{Name: "mkfs.xfs", Package: "xfsprogs", version: []string{"-V"}},
+		{Name: "xfs_growfs", Package: "xfsprogs"},
+		{Name: "mkfs.ext4", Package: "e2fsprogs", Only: "ext4", version: []string{"-V"}},
+		{Name: "resize2fs", Package: "e2fsprogs", Only: "ext4"},
 	}
 }
 
@@ -33,17 +35,17 @@ var versionNumber = pattern(`[0-9]+(\.[0-9]+)+`)
 
 // programs looks for the tools, and asks those whose version tells what the others are.
 func (e *examination) programs(ctx context.Context) []Finding {
-	needed := tools()
+	needed := Tools()
 	if m, err := e.Node.Multipath(diskVendor, diskProduct); err == nil && m.Runs {
-		needed = append(needed, tool{name: "multipath", from: "multipath-tools (device-mapper-multipath)"})
+		needed = append(needed, Tool{Name: "multipath", Package: "multipath-tools (device-mapper-multipath)"})
 	}
 	var found []Finding
 	var versions []string
 	for _, tool := range needed {
-		if _, err := e.Host.lookPath(tool.name); err != nil {
-			missing := problem("install "+tool.from, "%s is not there", tool.name)
-			if tool.only != "" {
-				missing = warning("install "+tool.from, "%s is not there, without which there is no %s", tool.name, tool.only)
+		if _, err := e.Host.lookPath(tool.Name); err != nil {
+			missing := problem("install "+tool.Package, "%s is not there", tool.Name)
+			if tool.Only != "" {
+				missing = warning("install "+tool.Package, "%s is not there, without which there is no %s", tool.Name, tool.Only)
 			}
 			found = append(found, missing)
 			continue
@@ -51,12 +53,12 @@ func (e *examination) programs(ctx context.Context) []Finding {
 		if len(tool.version) == 0 {
 			continue
 		}
-		output, err := e.Programs.Run(ctx, tool.name, tool.version...)
+		output, err := e.Programs.Run(ctx, tool.Name, tool.version...)
 		if err != nil {
-			found = append(found, problem("install "+tool.from+" anew", "%v", err))
+			found = append(found, problem("install "+tool.Package+" anew", "%v", err))
 			continue
 		}
-		versions = append(versions, tool.name+" "+versionIn(output))
+		versions = append(versions, tool.Name+" "+versionIn(output))
 	}
 	if len(found) > 0 {
 		return found
@@ -99,7 +101,7 @@ func (e *examination) modules(context.Context) []Finding {
 // driverFolder is where kubelet looks for this driver.
 func (e *examination) driverFolder(context.Context) []Finding {
 	kubelet := e.Host.kubelet()
-	folder := filepath.Join(kubelet.plugins, podVolumesDir)
+	folder := filepath.Join(kubelet.plugins, FolderName)
 	binary := filepath.Join(folder, "iscsi")
 	var found []Finding
 	info, err := os.Stat(binary)

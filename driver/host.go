@@ -28,11 +28,10 @@ func (h Host) lookPath(program string) (string, error) {
 	return h.LookPath(program)
 }
 
-// What kubelet uses unless it is told otherwise.
-const (
-	kubeletRootDefault    = "/var/lib/kubelet"
-	kubeletPluginsDefault = "/usr/libexec/kubernetes/kubelet-plugins/volume/exec"
-)
+// DefaultPluginDir is where kubelet looks for drivers unless it is told otherwise.
+const DefaultPluginDir = "/usr/libexec/kubernetes/kubelet-plugins/volume/exec"
+
+const kubeletRootDefault = "/var/lib/kubelet"
 
 // kubeletPlaces is where the kubelet of this node keeps volumes and looks for drivers.
 type kubeletPlaces struct {
@@ -49,7 +48,7 @@ func (h Host) kubelet() kubeletPlaces {
 		found = kubeletPlaces{runs: true, root: flagOf(args, "root-dir"), plugins: cmp.Or(flagOf(args, "volume-plugin-dir"), config)}
 	}
 	found.root = cmp.Or(found.root, kubeletRootDefault)
-	found.plugins = cmp.Or(found.plugins, kubeletPluginsDefault)
+	found.plugins = cmp.Or(found.plugins, DefaultPluginDir)
 	return found
 }
 

@@ -12,9 +12,9 @@ func TestKubeletTellsWhereItLooks(t *testing.T) {
 		config string
 		want   kubeletPlaces
 	}{
-		"nothing":   {"", "", kubeletPlaces{true, kubeletRootDefault, kubeletPluginsDefault}},
+		"nothing":   {"", "", kubeletPlaces{true, kubeletRootDefault, DefaultPluginDir}},
 		"flags":     {"--root-dir=/data/kubelet\x00--volume-plugin-dir=/opt/plugins\x00", "", kubeletPlaces{true, "/data/kubelet", "/opt/plugins"}},
-		"two words": {"--root-dir\x00/data/kubelet\x00", "", kubeletPlaces{true, "/data/kubelet", kubeletPluginsDefault}},
+		"two words": {"--root-dir\x00/data/kubelet\x00", "", kubeletPlaces{true, "/data/kubelet", DefaultPluginDir}},
 		"a configuration": {
 			"--config=/etc/kubelet.yaml\x00", "kind: KubeletConfiguration\nvolumePluginDir: /var/plugins\n",
 			kubeletPlaces{true, kubeletRootDefault, "/var/plugins"},
@@ -23,8 +23,8 @@ func TestKubeletTellsWhereItLooks(t *testing.T) {
 			"--config=/etc/kubelet.yaml\x00--volume-plugin-dir=/opt/plugins\x00", "volumePluginDir: /var/plugins\n",
 			kubeletPlaces{true, kubeletRootDefault, "/opt/plugins"},
 		},
-		"a configuration that is not there": {"--config=/no/such/file\x00", "", kubeletPlaces{true, kubeletRootDefault, kubeletPluginsDefault}},
-		"a flag without a value":            {"--root-dir", "", kubeletPlaces{true, kubeletRootDefault, kubeletPluginsDefault}},
+		"a configuration that is not there": {"--config=/no/such/file\x00", "", kubeletPlaces{true, kubeletRootDefault, DefaultPluginDir}},
+		"a flag without a value":            {"--root-dir", "", kubeletPlaces{true, kubeletRootDefault, DefaultPluginDir}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -35,7 +35,7 @@ func TestKubeletTellsWhereItLooks(t *testing.T) {
 			require.Equal(t, test.want, d.Host.kubelet())
 		})
 	}
-	require.Equal(t, kubeletPlaces{false, kubeletRootDefault, kubeletPluginsDefault}, Host{ProcRoot: t.TempDir()}.kubelet(), "no kubelet")
+	require.Equal(t, kubeletPlaces{false, kubeletRootDefault, DefaultPluginDir}, Host{ProcRoot: t.TempDir()}.kubelet(), "no kubelet")
 }
 
 func TestModules(t *testing.T) {

@@ -239,7 +239,7 @@ func (d *desk) mounted(name, disk string) {
 }
 
 func (d *desk) podPath(uid, name string) string {
-	return d.kubelet + "/pods/" + uid + "/volumes/" + podVolumesDir + "/" + name
+	return d.kubelet + "/pods/" + uid + "/volumes/" + FolderName + "/" + name
 }
 
 // running is a volume in use.

@@ -28,7 +28,7 @@ func (o *Operator) unmounted(s scene) []folder {
 	}
 	var found []folder
 	for _, root := range o.roots(s) {
-		pods, _ := filepath.Glob(filepath.Join(root, "pods", "*", "volumes", podVolumesDir))
+		pods, _ := filepath.Glob(filepath.Join(root, "pods", "*", "volumes", FolderName))
 		for _, parent := range append(pods, filepath.Join(root, globalMounts)) {
 			entries, _ := os.ReadDir(parent)
 			for _, entry := range entries {

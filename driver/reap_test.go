@@ -294,7 +294,7 @@ func TestReapOfDirectories(t *testing.T) {
 	full := d.podPath("pod-4", "pv-4")
 	d.write(t, full+"/data", "precious")
 	age(t, full, time.Hour)
-	make(strings.Replace(d.podPath("pod-5", "pv-5"), podVolumesDir, "kubernetes.io~csi", 1), time.Hour)
+	make(strings.Replace(d.podPath("pod-5", "pv-5"), FolderName, "kubernetes.io~csi", 1), time.Hour)
 	make(d.podPath("pod-6", "NO VOLUME"), time.Hour)
 
 	keep := map[string]string{}

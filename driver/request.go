@@ -256,7 +256,7 @@ func caller(verb Verb) string {
 func (r Request) shellLine(verb Verb, environment Environment) (string, error) {
 	root := cmp.Or(environment.Root, Host{}.kubelet().root)
 	global := filepath.Join(root, globalMounts, r.Name)
-	ofPod := filepath.Join(root, "pods", r.podUID(), "volumes", podVolumesDir, r.Name)
+	ofPod := filepath.Join(root, "pods", r.podUID(), "volumes", FolderName, r.Name)
 	words := map[string]string{argNode: cmp.Or(environment.Node, "$NODE"), "DIR": global}
 	if verb.Name == "mount" || verb.Name == "unmount" {
 		words["DIR"] = ofPod

@@ -43,7 +43,7 @@ type installFlags struct {
 
 func (f *installFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.installer.Root, "host-root", "/", "where the root directory of the host is seen")
-	flags.StringVar(&f.installer.PluginDir, "plugin-dir", cmp.Or(os.Getenv("PLUGIN_DIR"), "/usr/libexec/kubernetes/kubelet-plugins/volume/exec"),
+	flags.StringVar(&f.installer.PluginDir, "plugin-dir", cmp.Or(os.Getenv("PLUGIN_DIR"), driver.DefaultPluginDir),
 		"kubelet's --volume-plugin-dir, as the host names it; default is $PLUGIN_DIR")
 	flags.StringVar(&f.installer.Node, "node", os.Getenv("NODE_NAME"), "the node's name in Kubernetes; default is $NODE_NAME, then the configuration's, then the host name")
 	flags.BoolVar(&f.installer.ControlPlane, "control-plane", false, "the node may be without open-iscsi: it serves kube-controller-manager")

@@ -12,11 +12,12 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"datera-flexvolume/driver"
 )
 
 const (
-	// folderName and binaryName are how kubelet finds driver datera/iscsi in its plug-in folder.
-	folderName = "datera~iscsi"
+	// binaryName is how kubelet finds driver datera/iscsi in its folder.
 	binaryName = "iscsi"
 	// The dot-files beside the executable.
 	configName     = ".datera-config"
@@ -47,11 +48,13 @@ func (i *Installer) folder() folder {
 	if i.changes == nil {
 		i.changes = realChanges{}
 	}
-	return folder{filepath.Join(i.onHost(i.PluginDir), folderName), i.changes}
+	return folder{filepath.Join(i.onHost(i.PluginDir), driver.FolderName), i.changes}
 }
 
 // named is how the host names a file of the driver's folder, for people.
-func (i *Installer) named(name string) string { return filepath.Join(i.PluginDir, folderName, name) }
+func (i *Installer) named(name string) string {
+	return filepath.Join(i.PluginDir, driver.FolderName, name)
+}
 
 func (f folder) file(name string) string { return filepath.Join(f.path, name) }
 

@@ -128,7 +128,7 @@ func TestWaitsUntilItCanGoOn(t *testing.T) {
 		"no mkfs": {
 			func(h *host) { require.NoError(h.t, os.Remove(h.root+"/usr/sbin/mkfs.xfs")) },
 			func(h *host) { h.write("usr/bin/mkfs.xfs", "") },
-			StepHost, "mkfs.xfs or mkfs.ext4 is not installed on this node: install xfsprogs", true,
+			StepHost, "mkfs.xfs or mkfs.ext4 is not installed on this node: install xfsprogs, or e2fsprogs for ext4 alone", true,
 		},
 		"a wrong password": {
 			func(h *host) {

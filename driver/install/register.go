@@ -117,24 +117,33 @@ func (i *Installer) servesControlPlaneOnly() bool {
 	return i.ControlPlane && errors.Is(err, fs.ErrNotExist)
 }
 
-// tools are programs without which no volume can be attached or formatted, with the packages that bring them. Of those that
-// stand together one will do: a volume whose file system cannot be made says so.
-var tools = [...]struct {
-	programs []string
-	packages string
-}{
-	{[]string{"iscsiadm"}, "open-iscsi (iscsi-initiator-utils)"},
-	{[]string{"mkfs.xfs", "mkfs.ext4"}, "xfsprogs, or e2fsprogs for ext4 alone"},
+// needed are programs without which no volume can be attached or formatted. Of those that stand together one will do: a
+// volume whose file system cannot be made says so.
+var needed = [...][]string{{"iscsiadm"}, {"mkfs.xfs", "mkfs.ext4"}}
+
+// packagesOf are those that bring one of the programs.
+func packagesOf(programs []string) string {
+	var packages []string
+	for _, tool := range driver.Tools() {
+		switch {
+		case !slices.Contains(programs, tool.Name):
+		case tool.Only != "":
+			packages = append(packages, tool.Package+" for "+tool.Only+" alone")
+		default:
+			packages = append(packages, tool.Package)
+		}
+	}
+	return strings.Join(packages, ", or ")
 }
 
 // host looks at what the driver needs of the host to attach a volume.
 func (i *Installer) host(context.Context, driver.Config) (message string, changed bool, err error) {
 	errs := []error{i.Initiator.CheckDaemon()}
 	message = "iscsid"
-	for _, tool := range tools {
-		there := slices.DeleteFunc(slices.Clone(tool.programs), func(program string) bool { return !i.hostHas(program) })
+	for _, programs := range needed {
+		there := slices.DeleteFunc(slices.Clone(programs), func(program string) bool { return !i.hostHas(program) })
 		if len(there) == 0 {
-			errs = append(errs, fmt.Errorf("%s is not installed on this node: install %s", strings.Join(tool.programs, " or "), tool.packages))
+			errs = append(errs, fmt.Errorf("%s is not installed on this node: install %s", strings.Join(programs, " or "), packagesOf(programs)))
 		}
 		message += ", " + strings.Join(there, ", ")
 	}
