@@ -262,7 +262,7 @@ func TestPeople(t *testing.T) {
 		"help attach":            {[]string{"help", "attach"}, 0, []string{"attach OPTIONS NODE"}},
 		"version":                {[]string{"version"}, 0, []string{"iscsi test (go"}},
 		"register":               {[]string{"register", "node-a"}, 1, []string{"iscsi: no credentials for the array"}},
-		"delete":                 {[]string{"delete", options}, 1, []string{"retainPolicy"}},
+		"delete":                 {[]string{"delete", options}, 1, []string{"has not the option retainPolicy: never", "add that to the options given here"}},
 		"delete without options": {[]string{"delete"}, 1, []string{"accepts 1 arg"}},
 		"a flag":                 {[]string{"--frobnicate"}, 1, []string{"unknown flag"}},
 	}
