@@ -74,7 +74,7 @@ func command() *cobra.Command {
 	p.StringVar(&f.state, "state", "", "folder for state and backing files (default /var/lib/datera-sim; in memory for --target none)")
 	p.StringArrayVar(&f.portals, "portal", nil, "iSCSI portal IP[:PORT], repeatable (default 127.0.0.1 and 127.0.0.2;\n172.28.41.43 and 172.29.41.56 for --target none)")
 	p.StringVar(&f.user, "user", "admin", "who may log in to the REST API")
-	p.StringVar(&f.password, "password", "password", "the password for that")
+	p.StringVar(&f.password, "password", "sim-4711", "the password for that")
 	p.StringVar(&f.tlsCert, "tls-cert", "", "certificate file (PEM) for HTTPS")
 	p.StringVar(&f.tlsKey, "tls-key", "", "key file (PEM) for HTTPS")
 	p.DurationVar(&f.opStateDelay, "op-state-delay", 0, "how long going online, a snapshot, a clone or a resize takes")

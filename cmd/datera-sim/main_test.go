@@ -46,6 +46,15 @@ func start(t *testing.T, args ...string) (line string, end func() error, log *by
 	return string(first[:n]), func() error { cancel(); return <-done }, log
 }
 
+// The README's commands must log in, and its messages stay readable: the driver hides its password wherever it stands in one.
+func TestReadmeKnowsTheDefaults(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	user, password := command().Flag("user").DefValue, command().Flag("password").DefValue
+	require.Contains(t, string(readme), "DAT_MGMT="+command().Flag("listen").DefValue+" DAT_USER="+user+" DAT_PASS="+password+"\n")
+	require.Regexp(t, "[0-9]", password, "a word of English would be hidden in sentences that are no secret")
+}
+
 func TestServes(t *testing.T) {
 	dir := t.TempDir()
 	line, end, log := start(t, "--target", "none", "--listen", "127.0.0.1:0", "--state", dir, "--user", "operator", "--password", "se-cret",

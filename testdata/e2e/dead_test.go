@@ -250,7 +250,7 @@ func TestArrayMovesAPortal(t *testing.T) {
 	stop := "kill $(pidof datera-sim); while pidof datera-sim >/dev/null; do sleep 0.05; done; "
 	shell(t, control, stop+fmt.Sprintf(address, "add"))
 	moved := begins(t, control, vm.Command{Args: []string{"/usr/local/bin/datera-sim", "--listen", "0.0.0.0:7717", "--state", "/srv/datera",
-		"--portal", portals[0], "--portal", portals[1]}})
+		"--user", lab.User, "--password", lab.Password, "--portal", portals[0], "--portal", portals[1]}})
 	t.Cleanup(func() {
 		_, err := control.Shell(context.Background(), stop+fmt.Sprintf(address, "del"))
 		require.NoError(t, err)

@@ -136,7 +136,7 @@ func (l *Lab) StartArray(ctx context.Context, flags ...string) error {
 		return err
 	}
 	args := append([]string{simulator, "--listen", "0.0.0.0:7717", "--target", l.options.Target, "--state", stateDir,
-		"--portal", "10.9.0.1", "--portal", "10.9.1.1"}, flags...)
+		"--user", User, "--password", Password, "--portal", "10.9.0.1", "--portal", "10.9.1.1"}, flags...)
 	var output bytes.Buffer
 	process, err := l.Array.Spawn(context.WithoutCancel(ctx), vm.Command{Args: args, Stdout: &output, Stderr: &output})
 	if err != nil {
