@@ -14,7 +14,8 @@ import (
 // the volume's options allow it and nobody holds the volume.
 func (d *Driver) Delete(ctx context.Context, volume Volume) error {
 	if !volume.DeleteAllowed {
-		return fmt.Errorf("volume %s has not the option %s: never, so its data is kept; to delete the volume, add that to the options given here, in the file or the JSON: the object in Kubernetes stays as it is", volume.AppInstance, optRetainPolicy)
+		return fmt.Errorf("volume %s has not the option %s: never, so its data is kept; to delete the volume, add that to the options given here, "+
+			"in the file or the JSON: the object in Kubernetes stays as it is", volume.AppInstance, optRetainPolicy)
 	}
 	return d.deleteIf(ctx, volume, func(*datera.AppInstance) error { return nil })
 }
