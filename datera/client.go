@@ -6,6 +6,7 @@
 package datera
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -144,16 +146,15 @@ func (c *Client) checkTenant() error {
 // minorVersion reads "2.2" or "v2.2". What differs: 2.1 knows no force on initiators, no template_override
 // and no placement_policy (schema of the v2.1 product; cinder-driver, datera_api21.py and datera_api22.py).
 func minorVersion(version string) (int, error) {
-	switch strings.TrimPrefix(version, "v") {
-	case "2.1":
-		return 1, nil
-	case "2.2", "":
-		return 2, nil
-	case "2.3":
-		return 3, nil
+	known := slices.Index(Versions(), cmp.Or(strings.TrimPrefix(version, "v"), "2.2"))
+	if known < 0 {
+		return 0, fmt.Errorf("API version %q of the array: this client speaks %s", version, strings.Join(Versions(), ", "))
 	}
-	return 0, fmt.Errorf("API version %q of the array: this client speaks 2.1, 2.2 and 2.3", version)
+	return known + 1, nil
 }
+
+// Versions are those of the API that a Client speaks, from 2.1 on without a gap.
+func Versions() []string { return []string{"2.1", "2.2", "2.3"} }
 
 const (
 	get    = http.MethodGet

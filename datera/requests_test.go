@@ -246,7 +246,7 @@ func TestNew(t *testing.T) {
 		"bare IPv6":        {func(c *Config) { c.Address = "fd00::5" }, "[fd00::5]"},
 		"port":             {func(c *Config) { c.Address = "array:70000" }, "65535"},
 		"scheme":           {func(c *Config) { c.Scheme = "ftp" }, "https or http"},
-		"version":          {func(c *Config) { c.APIVersion = "2" }, "2.1, 2.2 and 2.3"},
+		"version":          {func(c *Config) { c.APIVersion = "2" }, "2.1, 2.2, 2.3"},
 		"tenant":           {func(c *Config) { c.Tenant = "a b" }, "path of a tenant"},
 		"no user":          {func(c *Config) { c.Username = "" }, "user name and password"},
 		"driver":           {func(c *Config) { c.Driver = "a\nb" }, "name of the driver"},

@@ -1,10 +1,10 @@
 package driver
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -86,6 +86,9 @@ type Credentials struct {
 	Username, Password string
 }
 
+// configVariable names the one file to read.
+const configVariable = "DATERA_CONFIG"
+
 // placeholderIP is what the Universal Datera Config's template holds until it is edited.
 const placeholderIP = "REPLACE_ME_WITH_REAL_IP_OR_HOSTNAME"
 
@@ -110,7 +113,7 @@ func defaultConfig() Config {
 // whole. Beside the binary it is a dot-file, because kubelet runs init again at any
 // change of another file there.
 func ConfigPlaces(getenv func(string) string, executable string) []string {
-	if path := getenv("DATERA_CONFIG"); path != "" {
+	if path := getenv(configVariable); path != "" {
 		return []string{path}
 	}
 	places := []string{
@@ -129,10 +132,12 @@ func LoadConfig(places []string, getenv func(string) string) (Config, error) {
 	config := defaultConfig()
 	for _, place := range places {
 		document, err := readConfig(place)
-		if errors.Is(err, fs.ErrNotExist) && len(places) > 1 {
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && len(places) > 1:
 			continue
-		}
-		if err != nil {
+		case errors.Is(err, fs.ErrNotExist) && place == getenv(configVariable):
+			return config, fmt.Errorf("configuration %s ($%s): %w: correct the variable or make the file", place, configVariable, err)
+		case err != nil:
 			return config, err
 		}
 		config.Path = place
@@ -152,43 +157,15 @@ func LoadConfig(places []string, getenv func(string) string) (Config, error) {
 	return config, config.check()
 }
 
-// readConfig refuses a file that others may read: it holds the array's password.
-func readConfig(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("configuration %s is no regular file", path)
-	}
-	if info.Mode().Perm()&0o007 != 0 {
-		return nil, fmt.Errorf("configuration %s has mode %04o and holds the array's password: make it unreadable to others with chmod 0600 %s",
-			path, info.Mode().Perm(), path)
-	}
-	return os.ReadFile(path)
-}
-
-var unknownField = pattern(`unknown field "([^"]*)"`)
-
-// redactedSyntax keeps a syntax error from quoting the line with the password.
-func redactedSyntax(err error) error {
-	if match := unknownField().FindStringSubmatch(err.Error()); match != nil {
-		return fmt.Errorf("unknown key %s: did you mean %s?", quoteShort(match[1]), nearest(match[1], configKeys))
-	}
-	return errors.New("it is neither valid JSON nor valid YAML with the keys " + strings.Join(configKeys, ", ") + " (the offending text is not shown, it may hold a secret)")
-}
-
-var configKeys = []string{
-	"mgmt_ip", "username", "password", "tenant", "api_version", "ldap", "scheme", "ca_file", "aliases",
-	"attach", "cluster", "chap", "log", "replacement_timeout", "node", "state_dir", "run_dir", "mutual_username", "mutual_password", "path", "level", "max_size_mib", "max_backups", "max_age_days", "metrics",
-}
-
 var clusterName = pattern(`\A[A-Za-z0-9][A-Za-z0-9-]*\z`)
 
 func (c Config) check() error {
 	var errs []error
+	complain := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s: %w", c.origin(), fmt.Errorf(format, args...)))
+	}
 	refuse := func(field, value, accepts string) {
-		errs = append(errs, fmt.Errorf("configuration %s: %s is %s: accepted is %s", c.Path, field, quoteShort(value), accepts))
+		complain("%s is %s: accepted is %s", field, quoteShort(value), accepts)
 	}
 	if c.ManagementIP == placeholderIP {
 		refuse("mgmt_ip", c.ManagementIP, "the array's management address: the template was not filled in")
@@ -205,6 +182,20 @@ func (c Config) check() error {
 	}
 	if !slices.Contains([]AttachMode{AttachController, AttachKubelet, AttachNone}, c.Attach) {
 		refuse("attach", string(c.Attach), "controller, kubelet or none")
+	}
+	if tenant := strings.Trim(c.Tenant, "/"); tenant != "" && !isTenantPath(tenant) {
+		refuse("tenant", c.Tenant, tenantAccepts)
+	}
+	if versions := datera.Versions(); c.APIVersion != "" && !slices.Contains(versions, strings.TrimPrefix(c.APIVersion, "v")) {
+		refuse("api_version", c.APIVersion, "one of "+strings.Join(versions, ", "))
+	}
+	for field, folder := range map[string]string{"state_dir": c.StateDir, "run_dir": c.RunDir} {
+		if !filepath.IsAbs(folder) {
+			refuse(field, folder, "an absolute path")
+		}
+	}
+	if c.Log.Path != "" && !filepath.IsAbs(c.Log.Path) {
+		refuse("log.path", c.Log.Path, "an absolute path, or none for no log")
 	}
 	if c.Node != "" && checkNodeName(c.Node) != nil {
 		refuse("node", c.Node, "the name of a Kubernetes node")
@@ -233,17 +224,28 @@ func (c Config) check() error {
 		refuse("replacement_timeout", fmt.Sprint(c.ReplacementTimeout), "1 to 3600 seconds")
 	}
 	if (c.CHAP.Username == "") != (c.CHAP.Password == "") || (c.CHAP.MutualUsername == "") != (c.CHAP.MutualPassword == "") {
-		errs = append(errs, fmt.Errorf("configuration %s: chap has a user name without a password or the reverse", c.Path))
+		complain("chap has a user name without a password or the reverse")
 	}
 	if c.CHAP.MutualUsername != "" && c.CHAP.Username == "" {
-		errs = append(errs, fmt.Errorf("configuration %s: chap has mutual_username but no username: mutual CHAP needs both pairs", c.Path))
+		complain("chap has mutual_username but no username: mutual CHAP needs both pairs")
 	}
 	for field, secret := range map[string]string{"chap.password": c.CHAP.Password, "chap.mutual_password": c.CHAP.MutualPassword} {
 		if secret != "" && (len(secret) < 12 || len(secret) > 16) {
-			errs = append(errs, fmt.Errorf("configuration %s: %s has %d characters: accepted are 12 to 16", c.Path, field, len(secret)))
+			complain("%s has %d characters: accepted are 12 to 16", field, len(secret))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// place is where the configuration comes from, for messages.
+func (c Config) place() string { return cmp.Or(c.Path, "the environment (DAT_…)") }
+
+// origin begins a message about what is wrong there.
+func (c Config) origin() string {
+	if c.Path == "" {
+		return c.place()
+	}
+	return "configuration " + c.Path
 }
 
 // Secrets lists what must never be printed.
@@ -284,7 +286,7 @@ func (c Config) connectionFor(volume Volume) (connection, error) {
 	if volume.Server != (Server{}) && !c.names(configured, volume.Server) {
 		return connection{}, fmt.Errorf("option %s is %q, but the credentials of %s belong to %s and are sent nowhere else: "+
 			"correct the option, list the name under aliases in the configuration, or give the volume a secretRef (attach mode none)",
-			optServer, volume.Server, c.Path, configured)
+			optServer, volume.Server, c.place(), configured)
 	}
 	return connection{c.schemeFor(configured), Credentials{configured, c.Username, c.Password}}, nil
 }
@@ -345,5 +347,5 @@ func (c Config) noCredentials() error {
 		where = "the configuration " + c.Path + " has no mgmt_ip, username or password"
 	}
 	return fmt.Errorf("no credentials for the array: %s. Put mgmt_ip, username and password into .datera-config beside the driver's binary or into /etc/datera/datera-config (mode 0600), "+
-		"or name a file in DATERA_CONFIG", where)
+		"or name a file in %s", where, configVariable)
 }

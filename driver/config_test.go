@@ -35,6 +35,12 @@ func TestLoadConfig(t *testing.T) {
 			r.Equal("prod", c.Cluster)
 			r.Equal("twelve-chars", c.CHAP.Password)
 		}},
+		"a tenant and a version as the client takes them": {"tenant: /shop/\napi_version: v2.1\nlog: {path: ''}", nil, func(r *require.Assertions, c Config) {
+			r.Equal([]string{"/shop/", "v2.1"}, []string{c.Tenant, c.APIVersion})
+		}},
+		"no tenant and no version": {"tenant: ''\napi_version: ''", nil, func(r *require.Assertions, c Config) {
+			r.Empty(c.Tenant + c.APIVersion)
+		}},
 		"the environment wins": {universal, map[string]string{"DAT_MGMT": "2.2.2.2", "DAT_PASS": "other", "DAT_TENANT": "/root/x"}, func(r *require.Assertions, c Config) {
 			r.Equal([]string{"2.2.2.2", "other", "/root/x"}, []string{c.ManagementIP, c.Password, c.Tenant})
 		}},
@@ -63,26 +69,43 @@ func TestLoadConfigRefuses(t *testing.T) {
 		mode    os.FileMode
 		says    []string
 	}{
-		"a file that others may read": {`{"password":"canary"}`, 0o644, []string{"0644", "chmod 0600"}},
-		"an unknown key":              {"mgmnt_ip: x", 0o600, []string{"mgmnt_ip", "did you mean mgmt_ip"}},
-		"no JSON and no YAML":         {"{password: canary: x", 0o600, []string{"neither valid JSON nor valid YAML"}},
-		"a mode":                      {"attach: always", 0o600, []string{"attach", "always", "controller, kubelet or none"}},
-		"a scheme":                    {"scheme: ftp", 0o600, []string{"scheme", "ftp", "https or http"}},
-		"a cluster":                   {"cluster: a b", 0o600, []string{"cluster", "a b"}},
-		"a server":                    {"mgmt_ip: http://x", 0o600, []string{"mgmt_ip", "http://x"}},
-		"an alias":                    {"aliases: ['a b']", 0o600, []string{"aliases", "a b"}},
-		"the vendor's template":       {"mgmt_ip: REPLACE_ME_WITH_REAL_IP_OR_HOSTNAME", 0o600, []string{"mgmt_ip", "not filled in"}},
-		"CHAP of no array":            {"attach: none\nchap: {username: u, password: twelve-chars}", 0o600, []string{"chap", "mgmt_ip"}},
-		"half of CHAP":                {"chap: {username: u}", 0o600, []string{"chap"}},
-		"half of mutual CHAP":         {"chap: {mutual_username: u, mutual_password: twelve-chars}", 0o600, []string{"needs both pairs"}},
-		"a short CHAP secret":         {"chap: {username: u, password: canary}", 0o600, []string{"chap.password", "12 to 16"}},
-		"a timeout":                   {"replacement_timeout: 0", 0o600, []string{"replacement_timeout", `"0"`, "1 to 3600"}},
-		"a node":                      {"node: A B", 0o600, []string{"node", "A B"}},
-		"an age":                      {"log: {max_age_days: -1}", 0o600, []string{"log.max_age_days", `"-1"`, "not negative"}},
-		"a size":                      {"log: {max_size_mib: 0}", 0o600, []string{"log.max_size_mib", `"0"`, "1 or more"}},
-		"a number of files":           {"log: {max_backups: -1}", 0o600, []string{"log.max_backups", `"-1"`, "not negative"}},
-		"a file of metrics":           {"metrics: /var/lib/node_exporter/iscsi.txt", 0o600, []string{"metrics", "iscsi.txt", "ends in .prom"}},
-		"a log level":                 {"log: {level: loud}", 0o600, []string{"log.level", "loud"}},
+		"a file that others may read":   {`{"password":"canary"}`, 0o644, []string{"0644", "chmod 0600"}},
+		"an unknown key":                {"mgmnt_ip: x", 0o600, []string{"mgmnt_ip", "did you mean mgmt_ip"}},
+		"a key with its section's name": {"log.level: debug", 0o600, []string{`unknown key "log.level": write level under log:`}},
+		"a key outside its section":     {"level: debug", 0o600, []string{`unknown key "level": write level under log:`}},
+		"a misspelt key of a section":   {"chap: {mutual_pasword: canary}", 0o600, []string{`unknown key "mutual_pasword": did you mean mutual_password? Write it under chap:`}},
+		"a key in a wrong section":      {"log: {username: canary}", 0o600, []string{`unknown key "username" in a section: write it at the top level`}},
+		"no JSON and no YAML":           {"{password: canary: x", 0o600, []string{"neither valid JSON nor valid YAML"}},
+		"an unfinished document":        {"{{{", 0o600, []string{"neither valid JSON nor valid YAML"}},
+		"a list":                        {"[canary]", 0o600, []string{"neither valid JSON nor valid YAML of keys and their values"}},
+		"a number in quotes":            {"replacement_timeout: '120'", 0o600, []string{": replacement_timeout: accepted is a whole number, without quotes"}},
+		"a number with a fraction":      {"log: {max_backups: 1.5}", 0o600, []string{": log.max_backups: accepted is a whole number"}},
+		"a list for a text":             {"password: [canary]", 0o600, []string{": password: accepted is a text"}},
+		"a text for a list":             {"aliases: canary", 0o600, []string{": aliases: accepted is a list"}},
+		"a text for a section":          {"chap: canary", 0o600, []string{": chap: accepted is a section with the keys username, password, mutual_username, mutual_password"}},
+		"a tenant":                      {"tenant: /root/a b", 0o600, []string{"tenant", "/root/a b", "/root/NAME"}},
+		"a version":                     {"api_version: '9'", 0o600, []string{"api_version", `"9"`, "2.1, 2.2, 2.3"}},
+		"a folder of state":             {"state_dir: var/lib", 0o600, []string{"state_dir", `"var/lib"`, "an absolute path"}},
+		"no folder of state":            {"state_dir: ''", 0o600, []string{"state_dir", `""`, "an absolute path"}},
+		"a folder of locks":             {"run_dir: run", 0o600, []string{"run_dir", `"run"`, "an absolute path"}},
+		"a log":                         {"log: {path: iscsi.log}", 0o600, []string{"log.path", `"iscsi.log"`, "an absolute path"}},
+		"a mode":                        {"attach: always", 0o600, []string{"attach", "always", "controller, kubelet or none"}},
+		"a scheme":                      {"scheme: ftp", 0o600, []string{"scheme", "ftp", "https or http"}},
+		"a cluster":                     {"cluster: a b", 0o600, []string{"cluster", "a b"}},
+		"a server":                      {"mgmt_ip: http://x", 0o600, []string{"mgmt_ip", "http://x"}},
+		"an alias":                      {"aliases: ['a b']", 0o600, []string{"aliases", "a b"}},
+		"the vendor's template":         {"mgmt_ip: REPLACE_ME_WITH_REAL_IP_OR_HOSTNAME", 0o600, []string{"mgmt_ip", "not filled in"}},
+		"CHAP of no array":              {"attach: none\nchap: {username: u, password: twelve-chars}", 0o600, []string{"chap", "mgmt_ip"}},
+		"half of CHAP":                  {"chap: {username: u}", 0o600, []string{"chap"}},
+		"half of mutual CHAP":           {"chap: {mutual_username: u, mutual_password: twelve-chars}", 0o600, []string{"needs both pairs"}},
+		"a short CHAP secret":           {"chap: {username: u, password: canary}", 0o600, []string{"chap.password", "12 to 16"}},
+		"a timeout":                     {"replacement_timeout: 0", 0o600, []string{"replacement_timeout", `"0"`, "1 to 3600"}},
+		"a node":                        {"node: A B", 0o600, []string{"node", "A B"}},
+		"an age":                        {"log: {max_age_days: -1}", 0o600, []string{"log.max_age_days", `"-1"`, "not negative"}},
+		"a size":                        {"log: {max_size_mib: 0}", 0o600, []string{"log.max_size_mib", `"0"`, "1 or more"}},
+		"a number of files":             {"log: {max_backups: -1}", 0o600, []string{"log.max_backups", `"-1"`, "not negative"}},
+		"a file of metrics":             {"metrics: /var/lib/node_exporter/iscsi.txt", 0o600, []string{"metrics", "iscsi.txt", "ends in .prom"}},
+		"a log level":                   {"log: {level: loud}", 0o600, []string{"log.level", "loud"}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -121,6 +144,17 @@ func TestLoadConfigThatIsNamedMustExist(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 	_, err = LoadConfig([]string{t.TempDir()}, noEnvironment)
 	require.ErrorContains(t, err, "no regular file")
+
+	getenv := func(string) string { return "/no/such/file" }
+	_, err = LoadConfig(ConfigPlaces(getenv, "/plugins/iscsi"), getenv)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.ErrorContains(t, err, "configuration /no/such/file ($DATERA_CONFIG)")
+	require.ErrorContains(t, err, "correct the variable or make the file")
+}
+
+func TestLoadConfigRefusesWhatTheEnvironmentSays(t *testing.T) {
+	_, err := LoadConfig([]string{"/no/such/file", "/nor/this"}, func(key string) string { return map[string]string{"DAT_MGMT": "a b"}[key] })
+	require.ErrorContains(t, err, `the environment (DAT_…): mgmt_ip is "a b"`)
 }
 
 func TestConfigPlaces(t *testing.T) {
@@ -159,6 +193,7 @@ func TestConnectionFor(t *testing.T) {
 		"a configured plain port":            {plain, Volume{Server: server("127.0.0.1:7717")}, "http 127.0.0.1:7717 admin", ""},
 		"a configured scheme":                {http, Volume{}, "http array admin", ""},
 		"another server":                     {configured, Volume{Server: server("evil:7717")}, "", "sent nowhere else"},
+		"another server than DAT_MGMT":       {configured, Volume{Server: server("evil:7717")}, "", "the credentials of the environment (DAT_…) belong to"},
 		"another port":                       {configured, Volume{Server: server("array:9999")}, "", "sent nowhere else"},
 		"a secret with the option's server":  {configured, Volume{Server: server("other:7717"), Secret: secret}, "http other:7717 u", ""},
 		"a secret with its own server":       {configured, Volume{Secret: &Credentials{Server: server("other"), Username: "u", Password: "p"}}, "https other u", ""},

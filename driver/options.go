@@ -187,10 +187,12 @@ func UnknownKey(key string, known []string) error {
 }
 
 func nearest(word string, known []string) string {
-	word = strings.ToLower(word[:min(len(word), 64)])
-	return slices.MinFunc(known, func(a, b string) int {
-		return levenshtein.ComputeDistance(word, strings.ToLower(a)) - levenshtein.ComputeDistance(word, strings.ToLower(b))
-	})
+	return slices.MinFunc(known, func(a, b string) int { return distance(word, a) - distance(word, b) })
+}
+
+// distance is how many letters of a word must change to make it the known one. Of a long word the beginning counts.
+func distance(word, known string) int {
+	return levenshtein.ComputeDistance(strings.ToLower(word[:min(len(word), 64)]), strings.ToLower(known))
 }
 
 var (
@@ -212,6 +214,8 @@ func isEntityName(text string) bool {
 func isSourcePath(text string) bool {
 	return len(text) <= longestPath && sourcePath().MatchString(text) && !strings.Contains(text, "..")
 }
+
+const tenantAccepts = "/root, or a tenant below it as /root/NAME"
 
 func isTenantPath(text string) bool {
 	return len(text) <= longestPath && tenantPath().MatchString(text) && !strings.Contains(text, "..")
@@ -296,7 +300,7 @@ func (p *optionParser) server() Server {
 }
 
 func (p *optionParser) tenant() string {
-	value := p.matching(optTenant, isTenantPath, "/root, or a tenant below it as /root/NAME")
+	value := p.matching(optTenant, isTenantPath, tenantAccepts)
 	if value == "" || strings.HasPrefix(value, "/root") {
 		return value
 	}

@@ -1,0 +1,89 @@
+package driver
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// readConfig refuses a file that others may read: it holds the array's password.
+func readConfig(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("configuration %s is no regular file", path)
+	}
+	if info.Mode().Perm()&0o007 != 0 {
+		return nil, fmt.Errorf("configuration %s has mode %04o and holds the array's password: make it unreadable to others with chmod 0600 %s",
+			path, info.Mode().Perm(), path)
+	}
+	return os.ReadFile(path)
+}
+
+var unknownField = pattern(`unknown field "([^"]*)"`)
+
+// redactedSyntax says what is wrong with a file, without a value of it: that may be the password.
+func redactedSyntax(err error) error {
+	if match := unknownField().FindStringSubmatch(err.Error()); match != nil {
+		return unknownConfigKey(match[1])
+	}
+	if mismatch, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && mismatch.Field != "" {
+		return fmt.Errorf("%s: accepted is %s", mismatch.Field, acceptedFor(mismatch.Type))
+	}
+	return errors.New("it is neither valid JSON nor valid YAML of keys and their values (the offending text is not shown, it may hold a secret)")
+}
+
+func acceptedFor(field reflect.Type) string {
+	switch field.Kind() {
+	case reflect.Int:
+		return "a whole number, without quotes"
+	case reflect.Slice:
+		return "a list, such as [first, second]"
+	case reflect.Struct:
+		return "a section with the keys " + strings.Join(keysOf(field), ", ")
+	}
+	return "a text"
+}
+
+// unknownConfigKey says which key was meant, and where it is written. The decoder tells the name alone, also of a key in a section.
+func unknownConfigKey(key string) error {
+	apart := func(known string) int { return min(distance(key, known), distance(key, lastOf(known))) }
+	meant := slices.MinFunc(keysOf(reflect.TypeFor[Config]()), func(a, b string) int { return apart(a) - apart(b) })
+	section, name, nested := strings.Cut(meant, ".")
+	switch {
+	case nested && strings.EqualFold(lastOf(key), name):
+		return fmt.Errorf("unknown key %s: write %s under %s:", quoteShort(key), name, section)
+	case nested:
+		return fmt.Errorf("unknown key %s: did you mean %s? Write it under %s:", quoteShort(key), name, section)
+	case strings.EqualFold(key, meant):
+		return fmt.Errorf("unknown key %s in a section: write it at the top level", quoteShort(key))
+	}
+	return fmt.Errorf("unknown key %s: did you mean %s?", quoteShort(key), meant)
+}
+
+// lastOf is the name of a key within its section.
+func lastOf(key string) string { return key[strings.LastIndex(key, ".")+1:] }
+
+// keysOf lists the keys of a section, and those of the sections in it as "log.level".
+func keysOf(section reflect.Type) []string {
+	var keys []string
+	for _, field := range reflect.VisibleFields(section) {
+		key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if key == "-" {
+			continue
+		}
+		keys = append(keys, key)
+		if field.Type.Kind() == reflect.Struct {
+			for _, inner := range keysOf(field.Type) {
+				keys = append(keys, key+"."+inner)
+			}
+		}
+	}
+	return keys
+}
