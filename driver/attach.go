@@ -209,7 +209,7 @@ func (d *Driver) detach(ctx context.Context, name, node string) error {
 	if len(state.all()) > 0 {
 		d.hints().remember(hint{Volume: Volume{Name: name, Tenant: tenant}})
 	}
-	iqn, err := d.memberOf(ctx, array, state, node)
+	iqn, err := d.memberOf(ctx, array, state, name, node)
 	if err != nil || iqn == "" {
 		return err
 	}
@@ -249,7 +249,7 @@ func (d *Driver) isAttached(ctx context.Context, volume Volume, node string) (bo
 	var iqn string
 	if hint, found := d.hints().recall(volume.Name); found && hint.Node == node {
 		iqn = hint.IQN
-	} else if iqn, err = d.memberOf(ctx, array, state, node); err != nil {
+	} else if iqn, err = d.memberOf(ctx, array, state, volume.Name, node); err != nil {
 		return false, err
 	}
 	// Who may only read is not attached for one that writes: Kubernetes attaches anew then.
@@ -305,7 +305,7 @@ func (d *Driver) lookForGrant(ctx context.Context, array Array, name string) (gr
 
 // memberOf finds the node among the members by the names of their initiators; "" when it
 // is not one of them. The members are asked one by one: there is one, seldom more.
-func (d *Driver) memberOf(ctx context.Context, array Array, state grantState, node string) (string, error) {
+func (d *Driver) memberOf(ctx context.Context, array Array, state grantState, name, node string) (string, error) {
 	wanted := InitiatorName(d.Config.Cluster, node)
 	var unknown []string
 	for _, iqn := range state.all() {
@@ -322,8 +322,12 @@ func (d *Driver) memberOf(ctx context.Context, array Array, state grantState, no
 		}
 	}
 	if len(unknown) > 0 {
-		return "", fmt.Errorf("%s may reach the volume, but %s does not know it as an initiator any more, so it may be node %s: remove it from the volume's initiator group there",
-			strings.Join(unknown, ", "), array.Server(), node)
+		groups := d.groupName(name)
+		if slices.ContainsFunc(unknown, state.readsOnly) {
+			groups += " and " + d.readersName(name)
+		}
+		return "", fmt.Errorf("%s may reach volume %s, but %s does not know it as an initiator any more, so it may be node %s: remove it there from initiator group %s",
+			strings.Join(unknown, ", "), name, array.Server(), node, groups)
 	}
 	return "", nil
 }

@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -120,9 +121,11 @@ func TestAttachRefuses(t *testing.T) {
 		"a smaller volume that exists": {nil, map[string]string{optSize: "200"}, func(t *testing.T, n *node) {
 			n.ask(t, "attach", optionsWith(nil), "node-a")
 		}, []string{"kube-pv-datera-0", "100 GiB", `size is "200"`, "accepted is 100 or less"}},
-		"an unknown template":  {nil, map[string]string{optTemplate: "gold"}, nil, []string{`template "gold"`}},
-		"an unknown pool":      {nil, map[string]string{optIPPool: "fast"}, nil, []string{`ipPool "fast"`}},
-		"an unknown tenant":    {nil, map[string]string{optTenant: "nobody"}, nil, []string{"/root/nobody"}},
+		"an unknown template": {nil, map[string]string{optTemplate: "gold"}, nil, []string{`template "gold"`}},
+		"an unknown pool":     {nil, map[string]string{optIPPool: "fast"}, nil, []string{`ipPool "fast"`}},
+		"an unknown tenant":   {nil, map[string]string{optTenant: "nobody"}, nil, []string{"/root/nobody"}},
+		"an unknown tenant of the configuration": {func(c *Config) { c.Tenant, c.Path = "/root/nobody", "/etc/datera/datera-config" }, nil, nil,
+			[]string{"the array does not know tenant /root/nobody: correct tenant in /etc/datera/datera-config"}},
 		"an unknown source":    {nil, map[string]string{optSource: "/app_instances/gone/storage_instances/storage-1/volumes/volume-1"}, nil, []string{"volumeSource", "/app_instances/gone/"}},
 		"an unreachable array": {func(c *Config) { c.ManagementIP = "127.0.0.1:1" }, map[string]string{optServer: "127.0.0.1:1"}, nil, []string{"127.0.0.1:1"}},
 	}
@@ -237,7 +240,7 @@ func TestAttachWaitsForTheArray(t *testing.T) {
 	}{
 		"late":                {dateratest.Fault{Name: dateratest.OpState, Value: "100ms"}, ""},
 		"addresses come late": {dateratest.Fault{Name: dateratest.AccessLate, Value: "100ms"}, ""},
-		"never":               {dateratest.Fault{Name: dateratest.OpState, Value: "never"}, `its op_state is "unavailable"`},
+		"never":               {dateratest.Fault{Name: dateratest.OpState, Value: "never"}, "portals: look at the storage instance on the array; the call is tried again"},
 		"failed":              {dateratest.Fault{Name: dateratest.OpState, Value: "failed"}, `its op_state is "failed"`},
 		"a lost answer":       {dateratest.Fault{Name: dateratest.LoseAnswer, Method: "POST", Path: "^/app_instances$"}, ""},
 		"busy for a moment":   {dateratest.Fault{Name: dateratest.Unavailable, Value: "2"}, ""},
@@ -356,6 +359,30 @@ func TestDetachFindsOtherTenants(t *testing.T) {
 	require.True(t, *n.ask(t, "isattached", options, "node-a").Attached)
 	n.ask(t, "detach", "pv-datera-0", "node-a")
 	require.False(t, *n.ask(t, "isattached", options, "node-a").Attached, "the grant in the other tenant was not found")
+}
+
+// forgetful is an array that does not know the initiators of its groups any more.
+type forgetful struct{ Array }
+
+func (forgetful) Initiator(_ context.Context, iqn string) (*datera.Initiator, error) {
+	return nil, fmt.Errorf("initiator %s: %w", iqn, datera.ErrNotFound)
+}
+
+func TestDetachNamesTheGroupsOfAnInitiatorThatIsGone(t *testing.T) {
+	for mode, groups := range map[string]string{"rw": "k8s_kubernetes_pv-datera-0", "ro": "k8s_kubernetes_pv-datera-0 and k8s-ro_kubernetes_pv-datera-0"} {
+		t.Run(mode, func(t *testing.T) {
+			n := newNode(t, array(t), "node-a").registered(t)
+			n.ask(t, "attach", optionsWith(map[string]string{"kubernetes.io/readwrite": mode}), "node-a")
+			open := n.OpenArray
+			n.OpenArray = func(scheme string, credentials Credentials, tenant string) (Array, error) {
+				real, err := open(scheme, credentials, tenant)
+				return forgetful{real}, err
+			}
+			message := n.refused(t, "detach", "pv-datera-0", "node-a")
+			require.Contains(t, message, n.iqn+" may reach volume pv-datera-0, but ")
+			require.True(t, strings.HasSuffix(message, "from initiator group "+groups), message)
+		})
+	}
 }
 
 func TestDetachOfSomebodyElse(t *testing.T) {

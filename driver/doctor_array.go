@@ -85,9 +85,9 @@ func (e *examination) credentials(context.Context) []Finding {
 	case err == nil, isNotKnown(err), errors.As(err, &shared):
 		return fine("user %q is let in, in tenant %s", e.Config.Username, e.Config.Tenant)
 	case datera.IsAuth(err):
-		return []Finding{problem("correct username and password in "+cmp.Or(e.Config.Path, "the configuration"), "%v", err)}
+		return []Finding{problem("correct username and password in "+e.Config.place(), "%v", err)}
 	case errors.As(err, &refusal) && (refusal.Status == http.StatusNotFound || refusal.Status == http.StatusForbidden):
-		return []Finding{problem("correct tenant in "+cmp.Or(e.Config.Path, "the configuration")+", or the user's rights on the array", "%v", err)}
+		return []Finding{problem("correct tenant in "+e.Config.place()+", or the user's rights on the array", "%v", err)}
 	}
 	return notAsked(err)
 }

@@ -37,7 +37,7 @@ func (d *Driver) provision(ctx context.Context, array Array, volume Volume) (ai 
 			"than the provisioner's; nothing is made in its place: %w", err)
 	case errors.Is(err, datera.ErrNotFound):
 		ai, created, err = array.CreateAppInstance(ctx, d.request(volume))
-		err = explainCreate(err, volume)
+		err = d.explainCreate(err, volume)
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("provision volume %s on %s: %w", volume.AppInstance, array.Server(), err)
@@ -88,8 +88,8 @@ func limits(volume Volume) datera.PerformancePolicy {
 	return datera.PerformancePolicy{TotalIOPSMax: volume.MaxIOPS, TotalBandwidthMax: volume.MaxBandwidthKiB}
 }
 
-// explainCreate says which option a refused creation is about.
-func explainCreate(err error, volume Volume) error {
+// explainCreate says which option, or which tenant of the configuration, a refused creation is about.
+func (d *Driver) explainCreate(err error, volume Volume) error {
 	if !errors.Is(err, datera.ErrNotFound) {
 		return err
 	}
@@ -102,10 +102,17 @@ func explainCreate(err error, volume Volume) error {
 			named = append(named, fmt.Sprintf("%s %q", option.name, option.value))
 		}
 	}
-	if len(named) == 0 {
+	var unknown []string
+	if len(named) > 0 {
+		unknown = append(unknown, fmt.Sprintf("something that the options name (%s)", strings.Join(named, ", ")))
+	}
+	if tenant := d.tenantOf(volume); volume.Tenant == "" && strings.TrimSuffix(tenant, "/") != "/root" {
+		unknown = append(unknown, fmt.Sprintf("tenant %s: correct tenant in %s", tenant, d.Config.place()))
+	}
+	if len(unknown) == 0 {
 		return err
 	}
-	return fmt.Errorf("the array does not know something that the options name (%s): %w", strings.Join(named, ", "), err)
+	return fmt.Errorf("the array does not know %s: %w", strings.Join(unknown, ", or "), err)
 }
 
 // fit refuses an app instance that exists but is too small for the options. A larger one
@@ -174,7 +181,8 @@ func awaitAvailable(ctx context.Context, array Array, name string, ai *datera.Ap
 	}
 	available, err := backoff.Retry(ctx, look, backoff.WithBackOff(pace(time.Second)), backoff.WithMaxElapsedTime(0))
 	if err != nil && ctx.Err() != nil {
-		return nil, fmt.Errorf("wait for volume %s to become available on %s: %s: %w", name, array.Server(), last, context.Cause(ctx))
+		return nil, fmt.Errorf("wait for volume %s to become available on %s: %s: look at the storage instance on the array; the call is tried again: %w",
+			name, array.Server(), last, context.Cause(ctx))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("wait for volume %s to become available on %s: %w", name, array.Server(), err)

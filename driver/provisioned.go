@@ -27,7 +27,7 @@ func (d *Driver) Provision(ctx context.Context, volume Volume) (sizeGiB int64, e
 	ai, err := array.AppInstance(ctx, volume.AppInstance)
 	if errors.Is(err, datera.ErrNotFound) {
 		ai, _, err = array.CreateAppInstance(ctx, d.request(volume))
-		err = explainCreate(err, volume)
+		err = d.explainCreate(err, volume)
 	}
 	if err == nil {
 		err = d.madeFor(ai, volume)

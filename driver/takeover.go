@@ -122,7 +122,8 @@ func (g grant) stillGranted(ctx context.Context) error {
 		}
 		if !slices.Contains(state.members, g.iqn) {
 			rivals = nil
-			return false, backoff.Permanent(fmt.Errorf("volume %s was taken over by another node while this one logged in", g.volume.AppInstance))
+			return false, backoff.Permanent(fmt.Errorf("volume %s was taken over by another node while this one logged in: "+
+				"kubelet tries again, and is refused until the pod there is gone", g.volume.AppInstance))
 		}
 		if rivals = state.rivals(g.iqn, g.volume.ReadOnly); len(rivals) > 0 {
 			return false, errors.New("another node asks for it")
