@@ -249,7 +249,7 @@ func (d disk) check(serial string) error {
 	case "offline":
 		return &staleError{d, errors.New("offline: the kernel gave it up")}
 	default:
-		return fmt.Errorf("%s is %s", d, state)
+		return fmt.Errorf("%s is %s and takes no I/O: look at dmesg and the network to the portal", d, state)
 	}
 }
 

@@ -167,6 +167,11 @@ func TestAttachTellsEachPortalsCauseAndLeavesNothing(t *testing.T) {
 				return "login-again", slices.Contains(args, "--login")
 			}
 		}, nil, []string{"exit 15"}, 4},
+		{"login that made no session", func(m *machine, _ *Target, _ *fakeTarget) {
+			m.fault = func(_ context.Context, _ string, args []string) (string, bool) {
+				return "login", slices.Contains(args, "--login")
+			}
+		}, nil, []string{"log in to " + portalA, "the kernel has no such session; look at dmesg and `iscsi status`"}, 4},
 		{"update refused", func(m *machine, _ *Target, _ *fakeTarget) {
 			m.fault = func(_ context.Context, _ string, args []string) (string, bool) {
 				return "update-bad-name", slices.Contains(args, "update")
@@ -248,18 +253,19 @@ func TestAttachRevivesALostSession(t *testing.T) {
 		change   func(m *machine, i *Initiator, session string)
 		programs int
 		is       error
+		says     string
 	}{
 		{"that comes back", func(m *machine, _ *Initiator, session string) {
 			time.AfterFunc(30*time.Millisecond, func() { m.setState(session, "LOGGED_IN") })
-		}, 0, nil},
-		{"that does not", func(*machine, *Initiator, string) {}, 4, nil},
+		}, 0, nil, ""},
+		{"that does not", func(*machine, *Initiator, string) {}, 4, nil, ""},
 		{"that goes away by itself", func(m *machine, _ *Initiator, session string) {
 			m.mu.Lock()
 			m.logoutSession(session, "")
 			m.mu.Unlock()
-		}, 3, nil},
-		{"whose disk is mounted", func(m *machine, _ *Initiator, _ string) { m.mount("sda", "/mnt/a") }, 0, ErrInUse},
-		{"whose portal is dead", func(m *machine, _ *Initiator, _ string) { m.targets[testIQN].portals = nil }, 0, ErrUnreachable},
+		}, 3, nil, ""},
+		{"whose disk is mounted", func(m *machine, _ *Initiator, _ string) { m.mount("sda", "/mnt/a") }, 0, ErrInUse, "look at dmesg, the target and the network to it"},
+		{"whose portal is dead", func(m *machine, _ *Initiator, _ string) { m.targets[testIQN].portals = nil }, 0, ErrUnreachable, "portal does not answer"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -277,9 +283,23 @@ func TestAttachRevivesALostSession(t *testing.T) {
 			test.change(m, i, lost)
 			_, err = i.Attach(t.Context(), target, CHAP{})
 			require.ErrorIs(t, err, test.is)
+			if test.says != "" {
+				require.ErrorContains(t, err, test.says)
+			}
 			require.Len(t, m.programs(), test.programs)
 		})
 	}
+}
+
+func TestAttachSaysThatADiskIsBlocked(t *testing.T) {
+	t.Parallel()
+	m, target := attached(t)
+	m.write("sys/class/block/sda/device/state", "blocked\n")
+	i := m.initiator()
+	i.opt.DiskTimeout = 100 * time.Millisecond
+	_, err := i.Attach(t.Context(), target, CHAP{})
+	require.ErrorContains(t, err, "portal "+portalA+": sda (")
+	require.ErrorContains(t, err, "is blocked and takes no I/O: look at dmesg and the network to the portal")
 }
 
 func TestAttachThatIsCancelledInTheLoginLeavesNothing(t *testing.T) {

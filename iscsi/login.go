@@ -61,7 +61,7 @@ func (i *Initiator) login(ctx context.Context, iqn string, portal Portal) (sessi
 	case err != nil:
 		return session{}, err
 	case errors.Is(pollErr, context.DeadlineExceeded):
-		return session{}, fmt.Errorf("log in to %s: iscsiadm says it did, but the kernel has no such session", portal)
+		return session{}, fmt.Errorf("log in to %s: iscsiadm says it did, but the kernel has no such session; look at dmesg and `iscsi status`", portal)
 	}
 	return session{}, pollErr
 }
@@ -84,7 +84,7 @@ func (i *Initiator) revive(ctx context.Context, s session) (session, bool, error
 	case ctx.Err() != nil:
 		return session{}, false, context.Cause(ctx)
 	}
-	lost := fmt.Errorf("%s has not come back within %s", s, i.opt.LoginTimeout)
+	lost := fmt.Errorf("%s has not come back within %s; look at dmesg, the target and the network to it", s, i.opt.LoginTimeout)
 	for _, d := range s.disks() {
 		if d.name == "" {
 			continue
