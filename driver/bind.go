@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -89,7 +90,9 @@ func (d *Driver) bind(ctx context.Context, global, path, key string, volume Volu
 	if mounted.ReadOnly && !volume.ReadOnly {
 		return fmt.Errorf("volume %s is mounted read-only on this node (%s) and is to be written: delete the pods that use it on this node, this one too, then it is mounted anew", volume.Name, global)
 	}
-	if err := d.Mounter.Bind(ctx, global, path, volume.ReadOnly); err != nil {
+	if err := d.Mounter.Bind(ctx, global, path, volume.ReadOnly); errors.Is(err, mount.ErrOccupied) {
+		return fmt.Errorf("bind volume %s: %w, or delete the pod", volume.Name, err)
+	} else if err != nil {
 		return fmt.Errorf("bind volume %s: %w", volume.Name, err)
 	}
 	return nil

@@ -116,8 +116,8 @@ func TestModeNoneChecksTheCredentialsOfEveryPod(t *testing.T) {
 func TestModeNoneUndoesAFailedBind(t *testing.T) {
 	server := array(t)
 	n := newNode(t, server, "node-a", attachMode(AttachNone))
-	n.fails["bind"] = errors.New("the directory is not empty")
-	require.Contains(t, n.refused(t, "mount", podPath, optionsWith(nil)), "not empty")
+	n.fails["bind"] = mount.ErrOccupied
+	require.Contains(t, n.refused(t, "mount", podPath, optionsWith(nil)), "something else is mounted there, or delete the pod")
 	require.Empty(t, n.mounts, "kubelet calls no unmount for it")
 	require.Empty(t, n.disks)
 	other := newNode(t, server, "node-b", attachMode(AttachNone))

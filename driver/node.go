@@ -164,6 +164,9 @@ func sameDisk(a, b iscsi.Target) bool {
 	return a.IQN == b.IQN && a.LUN == b.LUN && a.Serial == b.Serial
 }
 
+// startAnew is the one way on with a disk that is not blank: to the array its blocks stay in use even if they are wiped.
+const startAnew = "if it is certain that nothing on it is needed, delete the volume on the array and let it be made anew"
+
 // format makes the file system if, and only if, there is provably nothing on the disk:
 // the disk reads blank everywhere a file system would be, it has the size that the array
 // names, and the array knows of no data.
@@ -184,7 +187,7 @@ func (d *Driver) format(ctx context.Context, disk iscsi.Device, attachment Attac
 			volume.AppInstance, disk.Path, content.Filesystem, content.Detail, volume.Filesystem)
 	case !content.Blank:
 		return false, fmt.Errorf("volume %s on %s has no known file system but is not blank (%s): it is not formatted; it may hold data, or an interrupted mkfs. "+
-			"Look at it with `blkid -p %s`; if it is certain that nothing on it is needed, delete the volume on the array and let it be made anew",
+			"Look at it with `blkid -p %s`; "+startAnew,
 			volume.AppInstance, disk.Path, content.Detail, disk.Path)
 	case attachment.NeverFormat:
 		return false, fmt.Errorf("volume %s on %s reads blank, but the array says that there is data on it (blocks in use, a clone, or metadata formatted=true): it is not formatted; "+
@@ -193,7 +196,9 @@ func (d *Driver) format(ctx context.Context, disk iscsi.Device, attachment Attac
 		return false, fmt.Errorf("volume %s on %s is blank and is to be mounted read-only: it is not formatted; mount it read-write once", volume.AppInstance, disk.Path)
 	}
 	request := mount.FormatRequest{Device: disk.Path, Filesystem: volume.Filesystem, Options: volume.MkfsOptions, Bytes: attachment.SizeGiB * gib}
-	if err := d.Mounter.Format(ctx, request); err != nil {
+	if err := d.Mounter.Format(ctx, request); errors.Is(err, mount.ErrNotBlank) {
+		return false, fmt.Errorf("volume %s: %w; %s", volume.AppInstance, err, startAnew)
+	} else if err != nil {
 		return false, fmt.Errorf("volume %s: %w", volume.AppInstance, err)
 	}
 	d.Log.InfoContext(ctx, "formatted a blank disk", "volume", volume.AppInstance, "disk", disk.Path, "filesystem", volume.Filesystem)

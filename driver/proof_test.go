@@ -2,6 +2,7 @@ package driver
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -112,4 +113,14 @@ func TestFailedMountNeverLeadsToMkfs(t *testing.T) {
 			require.Equal(t, expected, strings.Count(strings.Join(words(n.takeDone()), " "), "mkfs"))
 		})
 	}
+}
+
+// What the mounter finds when it looks last leads on to the same remedy.
+func TestADiskThatIsBlankNoMoreIsRefusedLikeOneThatNeverWas(t *testing.T) {
+	n := newNode(t, array(t), "node-a").registered(t)
+	n.fails["mkfs.xfs"] = fmt.Errorf("make xfs on /dev/sdb: %w: non-zero bytes at offset 0", mount.ErrNotBlank)
+	device := n.ask(t, "attach", optionsWith(nil), "node-a").Device
+	disk := n.ask(t, "waitforattach", device, optionsWith(nil)).Device
+	message := n.refused(t, "mountdevice", globalPath, disk, optionsWith(nil))
+	require.Contains(t, message, "not blank: non-zero bytes at offset 0; "+startAnew)
 }

@@ -88,13 +88,24 @@ func (m *Mounter) bind(ctx context.Context, from Mount, path string, readOnly bo
 func (m *Mounter) settleBind(from, there Mount, readOnly bool) error {
 	switch {
 	case !there.showsSameAs(from):
-		return fmt.Errorf("something else is mounted there: %s", there)
+		return occupied(there)
 	case there.ReadOnly == (readOnly || from.ReadOnly):
 		return nil
 	case readOnly: // a bind that ended between its two steps
 		return makeReadOnly(there.Path, there)
 	}
-	return fmt.Errorf("it is there already, but read-only: %s", there)
+	return fmt.Errorf("it is there already, but read-only: %s; %s", there, unmountFirst(there))
+}
+
+// ErrOccupied says that something else is mounted at a path.
+var ErrOccupied = errors.New("something else is mounted there")
+
+func occupied(there Mount) error {
+	return fmt.Errorf("%w: %s; %s", ErrOccupied, there, unmountFirst(there))
+}
+
+func unmountFirst(there Mount) string {
+	return "if nobody needs that, unmount it by hand: `umount " + there.Path + "`"
 }
 
 // makeReadOnly sets one mount read-only. The kernel takes the flags of a remount as the whole truth, so those that the

@@ -94,11 +94,14 @@ func TestMountRefuses(t *testing.T) {
 	require.ErrorContains(t, mount(h.path("none"), "xfs", MountOptions{}), "no such file")
 	require.ErrorContains(t, mount(h.device, "xfs", MountOptions{Options: []string{"bind"}}), "not allowed")
 	h.mountinfo(h.line(path, "ext4", "rw"))
-	require.ErrorContains(t, mount(h.device, "xfs", MountOptions{}), "but as ext4")
+	require.ErrorContains(t, mount(h.device, "xfs", MountOptions{}), "but as ext4 of directory /; if nobody needs that, unmount it by hand: `umount "+path+"`")
 	h.mountinfo(h.line(path, "xfs", "ro"))
-	require.ErrorContains(t, mount(h.device, "xfs", MountOptions{}), "but otherwise")
+	require.ErrorContains(t, mount(h.device, "xfs", MountOptions{}), "but otherwise: ")
+	require.ErrorContains(t, mount(h.device, "xfs", MountOptions{}), "unmount it by hand: `umount "+path+"`")
 	h.mountinfo("50 21 0:77 / " + path + " rw - tmpfs tmpfs rw")
 	require.ErrorContains(t, mount(h.device, "xfs", MountOptions{}), "something else is mounted there: tmpfs (0:77)")
+	require.ErrorContains(t, mount(h.device, "xfs", MountOptions{}), "unmount it by hand: `umount "+path+"`")
+	require.ErrorIs(t, mount(h.device, "xfs", MountOptions{}), ErrOccupied)
 	h.mountinfo()
 	require.NoError(t, os.WriteFile(path, nil, 0o600))
 	require.Error(t, mount(h.device, "xfs", MountOptions{}))
@@ -286,6 +289,10 @@ func TestBindRefuses(t *testing.T) {
 	require.ErrorContains(t, h.Bind(t.Context(), h.path("v"), h.path("w"), false), "device 8:4000 is gone")
 	h.mountinfo(h.line(h.path("v"), "xfs", "ro"), strings.Replace(h.line(h.path("w"), "xfs", "ro"), "50", "51", 1))
 	require.NoError(t, h.Bind(t.Context(), h.path("v"), h.path("w"), false), "a read-only mount can only be bound so")
+	h.mountinfo(h.line(h.path("v"), "xfs", "rw"), strings.Replace(h.line(h.path("w"), "xfs", "ro"), "50", "51", 1))
+	require.ErrorContains(t, h.Bind(t.Context(), h.path("v"), h.path("w"), false), "unmount it by hand: `umount "+h.path("w")+"`")
+	h.mountinfo(h.line(h.path("v"), "xfs", "rw"), "51 21 0:77 / "+h.path("w")+" rw - tmpfs tmpfs rw")
+	require.ErrorIs(t, h.Bind(t.Context(), h.path("v"), h.path("w"), false), ErrOccupied)
 }
 
 func TestRemoveDir(t *testing.T) {
@@ -340,18 +347,14 @@ func TestGrowRefuses(t *testing.T) {
 	h := newFakeHost(t)
 	path := h.path("v")
 	grow := func() error { return h.Grow(t.Context(), h.device, path, "xfs") }
-	require.ErrorContains(t, grow(), "nothing is mounted at")
+	require.ErrorContains(t, grow(), "nothing is mounted at "+path+"; mount it first")
 	h.mountinfo("50 21 0:77 / " + path + " rw - tmpfs tmpfs rw")
-	require.ErrorContains(t, grow(), "something else")
+	require.ErrorContains(t, grow(), "something else: tmpfs (0:77) at "+path+", tmpfs, rw; if nobody needs that, unmount it by hand: `umount "+path+"`")
 	h.mountinfo(h.line(path, "ext4", "rw"))
-	require.ErrorContains(t, grow(), "mounted is")
+	require.ErrorContains(t, grow(), "any other with its own tools")
 	h.mountinfo(h.line(path, "xfs", "ro"))
-	require.ErrorContains(t, grow(), "read-only")
+	require.ErrorContains(t, grow(), "mount it with write access")
 	require.ErrorContains(t, h.Grow(t.Context(), h.path("none"), path, "xfs"), "no such file")
-	_, err := h.FilesystemSize(t.Context(), h.path("none"), "xfs")
-	require.Error(t, err)
-	_, err = h.FilesystemSize(t.Context(), h.device, "ext4")
-	require.ErrorContains(t, err, "mounted is")
 }
 
 func TestMountedSize(t *testing.T) {
@@ -398,11 +401,11 @@ func TestMountReason(t *testing.T) {
 		{"EXT4-fs (sdb): write access unavailable, cannot proceed (try mounting with noload)", "ext4", true, "option noload"},
 		{"mount(2) system call failed: Structure needs cleaning.", "xfs", false, "xfs_repair -n /dev/sdb"},
 		{"EXT4-fs error: Corruption of in-memory data", "ext4", false, "e2fsck -n /dev/sdb"},
-		{"XFS (sdb): Superblock has unknown read-only compatible features (0x8) enabled.", "xfs", false, "made by newer tools"},
-		{"EXT4-fs (sdb): couldn't mount RDWR because of unsupported optional features (10000)", "ext4", false, "made by newer tools"},
+		{"XFS (sdb): Superblock has unknown read-only compatible features (0x8) enabled.", "xfs", false, "made by newer tools; use a newer kernel or another volume"},
+		{"EXT4-fs (sdb): couldn't mount RDWR because of unsupported optional features (10000)", "ext4", false, "made by newer tools; use a newer kernel or another volume"},
 		{"mount: /x: /dev/sdb already mounted or mount point busy.", "xfs", false, "mounted read-only elsewhere"},
 		{"mount: /x: /dev/sdb already mounted or mount point busy.", "xfs", true, "perhaps with write access"},
-		{"mount: /x: can't read superblock on /dev/sdb.", "ext4", false, "could not be read"},
+		{"mount: /x: can't read superblock on /dev/sdb.", "ext4", false, "could not be read: look at dmesg and at its connection (`iscsi status`)"},
 		{"mount: strange", "ext4", false, ""},
 	} {
 		require.Contains(t, mountReason(32, c.said, "/dev/sdb", c.filesystem, c.readOnly), c.want, c.said)

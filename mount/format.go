@@ -44,7 +44,7 @@ func (m *Mounter) format(ctx context.Context, req FormatRequest) error {
 	case req.Bytes > 0 && content.Bytes != req.Bytes:
 		return fmt.Errorf("the device has %d bytes, expected are %d: it may be the wrong device, so nothing was written; compare it with the volume on the storage, and attach it anew if that has grown", content.Bytes, req.Bytes)
 	case !content.Blank:
-		return fmt.Errorf("%w: %s. Nothing was changed. %s", ErrNotBlank, content.Detail, wipeAdvice(req.Device))
+		return fmt.Errorf("%w: %s. Nothing was changed; look at it with `blkid -p %s`", ErrNotBlank, content.Detail, req.Device)
 	case content.Bytes < syntax.least:
 		return fmt.Errorf("the device has %d bytes, but the smallest %s has %d", content.Bytes, req.Filesystem, syntax.least)
 	}
@@ -74,9 +74,4 @@ func (m *Mounter) runMkfs(ctx context.Context, program string, args []string) er
 		return fmt.Errorf("%s is still running and will come to its end by itself: %w", program, err)
 	}
 	return err
-}
-
-func wipeAdvice(device string) string {
-	return "If it is the wrong device, or its content is wanted, detach it. Only someone who is certain that nothing on it is needed " +
-		"may DESTROY ALL ITS DATA with `blkdiscard --zeroout " + device + "`; after that it counts as blank"
 }

@@ -50,13 +50,13 @@ func (m *Mounter) growable(device, path, filesystem string) (Mount, error) {
 	case err != nil:
 		return Mount{}, err
 	case !mounted:
-		return Mount{}, fmt.Errorf("it must be mounted for that, but nothing is mounted at %s", path)
+		return Mount{}, fmt.Errorf("it must be mounted for that, but nothing is mounted at %s; mount it first", path)
 	case !there.isOf(number):
-		return Mount{}, fmt.Errorf("it must be mounted for that, but at %s is something else: %s", path, there)
+		return Mount{}, fmt.Errorf("it must be mounted for that, but at %s is something else: %s; %s", path, there, unmountFirst(there))
 	case there.Filesystem != filesystem || filesystem != "xfs" && filesystem != "ext4":
-		return Mount{}, fmt.Errorf("mounted is %s", there)
+		return Mount{}, fmt.Errorf("mounted is %s; xfs and ext4 are grown here, any other with its own tools", there)
 	case there.ReadOnly:
-		return Mount{}, fmt.Errorf("it is mounted read-only: %s", there)
+		return Mount{}, fmt.Errorf("it is mounted read-only: %s; mount it with write access", there)
 	}
 	return there, m.dead(there)
 }
@@ -71,29 +71,6 @@ func fills(device string, there Mount) (bool, error) {
 		return false, err
 	}
 	return blocks >= deviceSize/blockSize, nil
-}
-
-// FilesystemSize returns the size in bytes of the xfs or ext4 on a device, mounted or not.
-func (m *Mounter) FilesystemSize(ctx context.Context, device, filesystem string) (int64, error) {
-	mounts, err := m.Of(device)
-	if err != nil {
-		return 0, err
-	}
-	size, err := inContext(ctx, func() (int64, error) {
-		there := Mount{Filesystem: filesystem}
-		if len(mounts) > 0 {
-			there = mounts[0]
-		}
-		if there.Filesystem != filesystem {
-			return 0, fmt.Errorf("mounted is %s", there)
-		}
-		blocks, blockSize, err := mountedSize(device, there)
-		return blocks * blockSize, err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("size of %s on %s: %w", filesystem, device, err)
-	}
-	return size, nil
 }
 
 // mountedSize asks the kernel for the size of a mounted xfs: on the device itself the superblock is old for a while

@@ -88,11 +88,11 @@ func (m *Mounter) settle(ctx context.Context, number deviceNumber, path, filesys
 	}
 	switch {
 	case !there.isOf(number):
-		return false, fmt.Errorf("something else is mounted there: %s", there)
+		return false, occupied(there)
 	case there.Filesystem != filesystem || there.Root != "/":
-		return false, fmt.Errorf("it is mounted there already, but as %s of directory %s", there.Filesystem, there.Root)
+		return false, fmt.Errorf("it is mounted there already, but as %s of directory %s; %s", there.Filesystem, there.Root, unmountFirst(there))
 	case there.ReadOnly != readOnly:
-		return false, fmt.Errorf("it is mounted there already, but otherwise: %s", there)
+		return false, fmt.Errorf("it is mounted there already, but otherwise: %s; %s", there, unmountFirst(there))
 	}
 	return true, nil
 }

@@ -31,13 +31,13 @@ func mountReason(code int, said, device, filesystem string, readOnly bool) strin
 	case has("unknown filesystem type"):
 		return "the kernel of this host cannot mount " + filesystem + ": load its module (modprobe " + filesystem + ")"
 	case has("incompatible features", "unsupported optional features", "read-only compatible features", "unknown version"):
-		return "the file system has features that the kernel of this host does not know: it was made by newer tools"
+		return "the file system has features that the kernel of this host does not know: it was made by newer tools; use a newer kernel or another volume"
 	case has("already mounted or mount point busy", "Can't open blockdev", "Device or resource busy") && readOnly:
 		return "it is mounted elsewhere on this host, perhaps with write access"
 	case has("already mounted or mount point busy", "Device or resource busy"):
 		return "it is in use on this host: mounted read-only elsewhere, or part of a multipath device"
 	case has("can't read superblock", "Input/output error", "I/O error"):
-		return "the device could not be read: look at its connection"
+		return "the device could not be read: look at dmesg and at its connection (`iscsi status`)"
 	}
 	return codeReason(code)
 }
