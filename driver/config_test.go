@@ -41,6 +41,7 @@ func TestLoadConfig(t *testing.T) {
 		"no tenant and no version": {"tenant: ''\napi_version: ''", nil, func(r *require.Assertions, c Config) {
 			r.Empty(c.Tenant + c.APIVersion)
 		}},
+		"an empty file": {"", nil, func(r *require.Assertions, c Config) { r.Equal(AttachController, c.Attach) }},
 		"the environment wins": {universal, map[string]string{"DAT_MGMT": "2.2.2.2", "DAT_PASS": "other", "DAT_TENANT": "/root/x"}, func(r *require.Assertions, c Config) {
 			r.Equal([]string{"2.2.2.2", "other", "/root/x"}, []string{c.ManagementIP, c.Password, c.Tenant})
 		}},

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -108,7 +107,7 @@ func (d *Driver) mountDirect(ctx context.Context, path string, pod podVolume, vo
 // mountGlobal attaches the volume to this node and mounts it. A failure is undone here,
 // because kubelet calls no unmount after it.
 func (d *Driver) mountGlobal(ctx context.Context, array Array, global, key string, volume Volume) (err error) {
-	node, err := d.ownNode()
+	node, err := d.Config.NodeName()
 	if err != nil {
 		return err
 	}
@@ -343,16 +342,4 @@ func (d *Driver) giveBack(ctx context.Context, array Array, key string, r record
 	}
 	d.forgetDirect(ctx, key, r)
 	return nil
-}
-
-// ownNode is the name of this node where no call says it.
-func (d *Driver) ownNode() (string, error) {
-	if d.Config.Node != "" {
-		return d.Config.Node, nil
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		return "", fmt.Errorf("find the name of this node: %w", err)
-	}
-	return strings.ToLower(host), nil
 }

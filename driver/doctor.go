@@ -89,7 +89,7 @@ func (o *Operator) examine(ctx context.Context) *examination {
 		})
 	})
 	e.byName = sync.OnceValues(func() (*datera.Initiator, error) {
-		node, err := o.ownNode()
+		node, err := o.Config.NodeName()
 		if err != nil {
 			return nil, err
 		}

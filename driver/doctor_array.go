@@ -110,7 +110,7 @@ func (e *examination) clock(context.Context) []Finding {
 
 // registration makes sure that the control plane finds this node's initiator by the node's name.
 func (e *examination) registration(context.Context) []Finding {
-	node, err := e.ownNode()
+	node, err := e.Config.NodeName()
 	if err != nil {
 		return []Finding{problem("set node in the configuration", "%v", err)}
 	}

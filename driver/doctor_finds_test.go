@@ -73,9 +73,13 @@ func TestDoctorFinds(t *testing.T) {
 			d.multipath, d.says["multipath"] = iscsi.Multipath{Runs: true, Section: true}, ""
 		}, "kernel modules", LevelProblem, "no dm_multipath", "modprobe dm_multipath"},
 
-		"no iscsiadm": {
+		"open-iscsi that does not say its version": {
 			func(d *desk, _ *probe) { d.fails["versions"] = errInjected },
 			"open-iscsi", LevelProblem, "injected", "install open-iscsi",
+		},
+		"no iscsiadm to ask": {
+			func(d *desk, _ *probe) { delete(d.says, "iscsiadm"); d.fails["versions"] = errInjected },
+			"open-iscsi", LevelWarning, "not known: iscsiadm is not there", "",
 		},
 		"open-iscsi 2.1.10": {
 			func(d *desk, _ *probe) { d.versions = iscsi.Versions{Client: "2.1.10", Daemon: "2.1.10"} },

@@ -13,6 +13,9 @@ import (
 
 // openISCSI knows open-iscsi's releases by what they do to this driver.
 func (e *examination) openISCSI(ctx context.Context) []Finding {
+	if _, err := e.Host.lookPath("iscsiadm"); err != nil { // the check of programs says what to do
+		return []Finding{warning("", "not known: iscsiadm is not there")}
+	}
 	versions, err := e.Node.Versions(ctx)
 	if err != nil {
 		return []Finding{problem("install open-iscsi (iscsi-initiator-utils)", "%v", err)}
@@ -64,7 +67,7 @@ func (e *examination) initiatorName(context.Context) []Finding {
 	if err != nil {
 		return fine("%s", iqn) // that the array cannot be asked is for other checks to say
 	}
-	node, err := e.ownNode()
+	node, err := e.Config.NodeName()
 	if err != nil {
 		return []Finding{problem("set node in the configuration", "%v", err)}
 	}

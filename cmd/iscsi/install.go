@@ -157,7 +157,8 @@ func (f *installFlags) wire(log *slog.Logger, executable string, out io.Writer) 
 		if err != nil {
 			return nil, err
 		}
-		return new(arrays).open(log, config, filepath.Join(f.ownRunDir(config), "session"), scheme, credentials, config.Tenant)
+		config.RunDir = f.ownRunDir(config)
+		return new(arrays).open(log, config.ArrayClient(scheme, credentials, config.Tenant))
 	}
 	i.Volumes = func(ctx context.Context, stateDir string) ([]driver.VolumeStatus, error) {
 		host := &driver.Driver{Config: driver.Config{StateDir: stateDir}, Log: log}

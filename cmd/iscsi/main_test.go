@@ -284,14 +284,16 @@ func TestPeople(t *testing.T) {
 func TestRegisterAndDeleteForPeople(t *testing.T) {
 	server := dateratest.Start(t)
 	p := newPlace(t, func(c *driver.Config) {
-		c.ManagementIP, c.Scheme, c.Username, c.Password = server.Address(), "http", "admin", "password"
+		c.ManagementIP, c.Scheme, c.Username, c.Password, c.Node = server.Address(), "http", "admin", "password", "node-a"
 	})
-	output, err := p.command("register", "node-a", "--iqn", "iqn.1993-08.org.debian:01:node-a").CombinedOutput()
-	require.NoError(t, err, string(output))
-	require.Equal(t, "node node-a is registered with initiator iqn.1993-08.org.debian:01:node-a as k8s_kubernetes_node-a\n", string(output))
+	for name, args := range map[string][]string{"the configuration's node": {"register"}, "a named one": {"register", "node-a"}} {
+		output, err := p.command(append(args, "--iqn", "iqn.1993-08.org.debian:01:node-a")...).CombinedOutput()
+		require.NoError(t, err, "%s: %s", name, output)
+		require.Equal(t, "node node-a is registered with initiator iqn.1993-08.org.debian:01:node-a as k8s_kubernetes_node-a\n", string(output), name)
+	}
 	require.Equal(t, driver.Success, answer(t, p.command("attach", options, "node-a")).Status)
 	never := strings.Replace(options, `"size"`, `"retainPolicy":"never","size"`, 1)
-	output, err = p.command("delete", never).CombinedOutput()
+	output, err := p.command("delete", never).CombinedOutput()
 	require.Error(t, err, "a volume in use was deleted")
 	require.Contains(t, string(output), "in use by iqn.1993-08.org.debian:01:node-a")
 	require.Equal(t, driver.Success, answer(t, p.command("detach", "pv-datera-0", "node-a")).Status)

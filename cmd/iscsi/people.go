@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"runtime"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -28,14 +26,14 @@ func registerCommand() *cobra.Command {
 		Use: "register [NODE]", Short: "register this host's initiator on the array under the node's name", GroupID: "people",
 		Long: `Registers the initiator of this host (/etc/iscsi/initiatorname.iscsi) on the array, so
 that the control plane can give the node access to volumes. NODE is the name of the
-Kubernetes node; default is the host name.`,
+Kubernetes node; default is node of the configuration, else the host name.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			node, err := nodeArgument(args)
-			if err != nil {
-				return err
-			}
 			return withDriver(cmd.Context(), func(ctx context.Context, d *driver.Driver) error {
+				node, err := nodeArgument(args, d.Config)
+				if err != nil {
+					return err
+				}
 				registered, err := d.Register(ctx, node, iqn)
 				if err != nil {
 					return err
@@ -49,12 +47,11 @@ Kubernetes node; default is the host name.`,
 	return command
 }
 
-func nodeArgument(args []string) (string, error) {
+func nodeArgument(args []string, config driver.Config) (string, error) {
 	if len(args) == 1 {
 		return args[0], nil
 	}
-	host, err := os.Hostname()
-	return strings.ToLower(host), err
+	return config.NodeName()
 }
 
 func deleteCommand() *cobra.Command {

@@ -50,7 +50,9 @@ func (w *wiring) operator() *driver.Operator {
 	return &driver.Operator{
 		Driver: w.driver, Node: w.initiator, Mounts: w.mounter, Programs: w.programs,
 		OpenProbe: func(scheme string, credentials driver.Credentials, tenant string) (driver.ArrayProbe, error) {
-			return w.arrays.open(w.driver.Log, w.driver.Config, "", scheme, credentials, tenant)
+			connection := w.driver.Config.ArrayClient(scheme, credentials, tenant)
+			connection.TokenDir = "" // it tries the password, so no session key will do
+			return w.arrays.open(w.driver.Log, connection)
 		},
 	}
 }
@@ -63,14 +65,13 @@ type arrays struct {
 
 func (a *arrays) opener(log *slog.Logger, config driver.Config) driver.OpenArray {
 	return func(scheme string, credentials driver.Credentials, tenant string) (driver.Array, error) {
-		return a.open(log, config, filepath.Join(config.RunDir, "session"), scheme, credentials, tenant)
+		return a.open(log, config.ArrayClient(scheme, credentials, tenant))
 	}
 }
 
-// open connects to an array. Session keys are kept in tokenDir; nowhere if it is "".
-func (a *arrays) open(log *slog.Logger, config driver.Config, tokenDir, scheme string, credentials driver.Credentials, tenant string) (*datera.Client, error) {
-	connection := config.ArrayClient(scheme, credentials, tenant)
-	connection.TokenDir, connection.Driver, connection.Logger = tokenDir, "datera-flexvolume-"+version, log
+// open connects to an array.
+func (a *arrays) open(log *slog.Logger, connection datera.Config) (*datera.Client, error) {
+	connection.Driver, connection.Logger = "datera-flexvolume-"+version, log
 	client, err := datera.New(connection)
 	if err != nil {
 		return nil, err

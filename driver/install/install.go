@@ -11,9 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -198,8 +196,8 @@ func registersByItself(config driver.Config) bool {
 }
 
 func (i *Installer) nodeName(config driver.Config) string {
-	host, _ := os.Hostname()
-	return cmp.Or(i.Node, config.Node, strings.ToLower(host))
+	own, _ := config.NodeName()
+	return cmp.Or(i.Node, own)
 }
 
 // onHost is where this process sees a path of the host.

@@ -30,9 +30,8 @@ func TestProbe(t *testing.T) {
 // A driver that is not configured, or badly, is found nevertheless: its calls say why.
 func TestProbeWithoutConfiguration(t *testing.T) {
 	tests := map[string]struct{ document, says string }{
-		"an empty file":         {"", "no credentials for the array"},
-		"neither JSON nor YAML": {"{{{", "it is neither valid JSON nor valid YAML"},
-		"an unknown mode":       {`{"attach":"sometimes"}`, "accepted is controller, kubelet or none"},
+		"no credentials":  {`{"log":{"path":""}}`, "no credentials for the array"},
+		"an unknown mode": {`{"attach":"sometimes","log":{"path":""}}`, "accepted is controller, kubelet or none"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
