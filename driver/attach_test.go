@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -66,29 +65,6 @@ func TestNodeCallsMakeNoRequest(t *testing.T) {
 		n.ask(t, "unmount", podPath)
 		n.ask(t, "unmountdevice", globalPath)
 	}))
-}
-
-func TestAttachProvisionsWhatTheOptionsSay(t *testing.T) {
-	server := array(t)
-	n := newNode(t, server, "node-a", func(c *Config) {
-		c.CHAP = CHAPConfig{Username: "chap-user", Password: "chap-secret-1", MutualUsername: "array-user", MutualPassword: "array-secret"}
-	}).registered(t)
-	n.ask(t, "attach", optionsWith(map[string]string{optReplica: "2", optMaxIOPS: "1000", optMaxBandwidth: "10240", optPlacementMode: "all_flash", optIPPool: "default"}), "node-a")
-	ai, err := mustArray(t, n).AppInstance(t.Context(), "kube-pv-datera-0")
-	require.NoError(t, err)
-	instance, err := ai.StorageInstance()
-	require.NoError(t, err)
-	volume, err := ai.Volume()
-	require.NoError(t, err)
-	require.EqualValues(t, 100, volume.SizeGiB)
-	require.Equal(t, 2, volume.ReplicaCount)
-	require.Equal(t, "all_flash", volume.PlacementMode)
-	require.EqualValues(t, 1000, volume.PerformancePolicy.TotalIOPSMax)
-	require.EqualValues(t, 10240, volume.PerformancePolicy.TotalBandwidthMax)
-	require.Equal(t, "deny_all", ai.AccessControlMode)
-	require.Equal(t, []string{datera.AuthMutualCHAP, "chap-user", "array-user"}, []string{instance.Auth.Type, instance.Auth.TargetUserName, instance.Auth.InitiatorUserName})
-	require.Len(t, instance.ACL.InitiatorGroups, 1)
-	require.Empty(t, instance.ACL.Initiators)
 }
 
 func TestAttachBringsAVolumeOnlineAndGivesItCHAP(t *testing.T) {
@@ -151,43 +127,6 @@ func TestAttachRefuses(t *testing.T) {
 	}
 }
 
-func TestAttachMarksVolumesWithData(t *testing.T) {
-	tests := map[string]struct {
-		prepare func(*testing.T, *dateratest.Server, *node)
-		options map[string]string
-		never   bool
-	}{
-		"made just now":       {func(*testing.T, *dateratest.Server, *node) {}, nil, false},
-		"made by others, new": {func(t *testing.T, s *dateratest.Server, n *node) { makeVolume(t, n, "kube-pv-datera-0") }, nil, false},
-		"blocks in use": {func(t *testing.T, s *dateratest.Server, n *node) {
-			makeVolume(t, n, "kube-pv-datera-0")
-			require.NoError(t, s.SetCapacityInUse("kube-pv-datera-0", 1))
-		}, nil, true},
-		"noted as formatted": {func(t *testing.T, s *dateratest.Server, n *node) {
-			makeVolume(t, n, "kube-pv-datera-0")
-			require.NoError(t, mustArray(t, n).SetMetadata(t.Context(), "kube-pv-datera-0", map[string]string{"formatted": "true"}))
-		}, nil, true},
-		"a clone": {func(t *testing.T, s *dateratest.Server, n *node) { makeVolume(t, n, "origin") },
-			map[string]string{optSource: "/app_instances/origin/storage_instances/storage-1/volumes/volume-1"}, true},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			server := array(t)
-			n := newNode(t, server, "node-a").registered(t)
-			test.prepare(t, server, n)
-			device := n.ask(t, "attach", optionsWith(test.options), "node-a").Device
-			require.Equal(t, test.never, strings.Contains(device, "format=never"), device)
-		})
-	}
-}
-
-// makeVolume makes a volume as another driver would.
-func makeVolume(t *testing.T, n *node, name string) {
-	t.Helper()
-	_, _, err := mustArray(t, n).CreateAppInstance(t.Context(), datera.AppInstanceRequest{Name: name, CreateMode: "normal", SizeGiB: 100, ReplicaCount: 1})
-	require.NoError(t, err)
-}
-
 func TestOnlyOneNodeWritesHoweverManyRace(t *testing.T) {
 	server := array(t)
 	nodes := []*node{newNode(t, server, "node-a").registered(t), newNode(t, server, "node-b").registered(t), newNode(t, server, "node-c").registered(t)}
@@ -233,107 +172,6 @@ func TestReadersShareAndWritersDoNot(t *testing.T) {
 	require.Empty(t, state.all(), "a member or reader was left behind")
 }
 
-func TestAttachWaitsForTheArray(t *testing.T) {
-	tests := map[string]struct {
-		fault dateratest.Fault
-		says  string // "" for success
-	}{
-		"late":                {dateratest.Fault{Name: dateratest.OpState, Value: "100ms"}, ""},
-		"addresses come late": {dateratest.Fault{Name: dateratest.AccessLate, Value: "100ms"}, ""},
-		"never":               {dateratest.Fault{Name: dateratest.OpState, Value: "never"}, "portals: look at the storage instance on the array; the call is tried again"},
-		"failed":              {dateratest.Fault{Name: dateratest.OpState, Value: "failed"}, `its op_state is "failed"`},
-		"a lost answer":       {dateratest.Fault{Name: dateratest.LoseAnswer, Method: "POST", Path: "^/app_instances$"}, ""},
-		"busy for a moment":   {dateratest.Fault{Name: dateratest.Unavailable, Value: "2"}, ""},
-		"expired keys":        {dateratest.Fault{Name: dateratest.Expire}, ""},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			server := array(t)
-			n := newNode(t, server, "node-a").registered(t)
-			require.NoError(t, server.SetFault(test.fault))
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-			defer cancel()
-			reply := n.Serve(ctx, []string{"attach", optionsWith(nil), "node-a"})
-			if test.says == "" {
-				require.Equal(t, Success, reply.Status, reply.Message)
-				return
-			}
-			require.Equal(t, Failure, reply.Status)
-			require.Contains(t, reply.Message, test.says)
-			require.Contains(t, reply.Message, "kube-pv-datera-0")
-		})
-	}
-}
-
-func TestCloneGrowsToItsSizeAndGetsItsLimits(t *testing.T) {
-	n := newNode(t, array(t), "node-a").registered(t)
-	makeVolume(t, n, "origin")
-	n.ask(t, "attach", optionsWith(map[string]string{
-		optSource: "/app_instances/origin/storage_instances/storage-1/volumes/volume-1", optSize: "150", optMaxIOPS: "500",
-	}), "node-a")
-	ai, err := mustArray(t, n).AppInstance(t.Context(), "kube-pv-datera-0")
-	require.NoError(t, err)
-	volume, err := ai.Volume()
-	require.NoError(t, err)
-	require.EqualValues(t, 150, volume.SizeGiB)
-	require.EqualValues(t, 500, volume.PerformancePolicy.TotalIOPSMax)
-}
-
-// Limits are set once, before the first node has the clone, also when the call that made it was killed: who changes them on
-// the array later has the last word.
-func TestCloneGetsItsLimitsAfterACrash(t *testing.T) {
-	server := array(t)
-	n := newNode(t, server, "node-a").registered(t)
-	makeVolume(t, n, "origin")
-	options := optionsWith(map[string]string{optSource: "/app_instances/origin/storage_instances/storage-1/volumes/volume-1", optMaxIOPS: "500"})
-	volume, err := ParseVolume(options, "kubernetes")
-	require.NoError(t, err)
-	a := mustArray(t, n)
-	ai, _, err := a.CreateAppInstance(t.Context(), n.request(volume)) // and no further
-	require.NoError(t, err)
-	limit := func() int {
-		made, _ := server.AppInstance("/root", volume.AppInstance)
-		return made.TotalIOPS
-	}
-	require.NotEqual(t, 500, limit())
-	n.ask(t, "attach", options, "node-a")
-	require.Equal(t, 500, limit())
-
-	onArray, err := ai.Volume()
-	require.NoError(t, err)
-	require.NoError(t, a.SetPerformancePolicy(t.Context(), onArray.Path, datera.PerformancePolicy{TotalIOPSMax: 900}))
-	n.ask(t, "detach", "pv-datera-0", "node-a")
-	n.ask(t, "attach", options, "node-a")
-	require.Equal(t, 900, limit(), "what was changed on the array was overwritten")
-
-	n.ask(t, "detach", "pv-datera-0", "node-a")
-	instance, err := ai.StorageInstance()
-	require.NoError(t, err)
-	require.NoError(t, a.RemoveInitiatorGroup(t.Context(), instance.Path, n.groupName("pv-datera-0")))
-	n.ask(t, "attach", options, "node-a")
-	require.Equal(t, 900, limit(), "a volume that was used is taken for a new one")
-}
-
-func TestAForeignCloneKeepsItsLimits(t *testing.T) {
-	server := array(t)
-	n := newNode(t, server, "node-a").registered(t)
-	makeVolume(t, n, "origin")
-	options := optionsWith(map[string]string{optSource: "/app_instances/origin/storage_instances/storage-1/volumes/volume-1", optMaxIOPS: "500"})
-	volume, err := ParseVolume(options, "kubernetes")
-	require.NoError(t, err)
-	request := n.request(volume)
-	request.Descr = "made by an administrator"
-	a := mustArray(t, n)
-	ai, _, err := a.CreateAppInstance(t.Context(), request)
-	require.NoError(t, err)
-	onArray, err := ai.Volume()
-	require.NoError(t, err)
-	require.NoError(t, a.SetPerformancePolicy(t.Context(), onArray.Path, datera.PerformancePolicy{TotalIOPSMax: 900}))
-	n.ask(t, "attach", options, "node-a")
-	made, _ := server.AppInstance("/root", ai.Name)
-	require.Equal(t, 900, made.TotalIOPS)
-}
-
 func TestAttachGoesOnWhereACrashCutItOff(t *testing.T) {
 	server := array(t)
 	n := newNode(t, server, "node-a").registered(t)
@@ -373,11 +211,7 @@ func TestDetachNamesTheGroupsOfAnInitiatorThatIsGone(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			n := newNode(t, array(t), "node-a").registered(t)
 			n.ask(t, "attach", optionsWith(map[string]string{"kubernetes.io/readwrite": mode}), "node-a")
-			open := n.OpenArray
-			n.OpenArray = func(scheme string, credentials Credentials, tenant string) (Array, error) {
-				real, err := open(scheme, credentials, tenant)
-				return forgetful{real}, err
-			}
+			n.over(func(real Array) Array { return forgetful{real} })
 			message := n.refused(t, "detach", "pv-datera-0", "node-a")
 			require.Contains(t, message, n.iqn+" may reach volume pv-datera-0, but ")
 			require.True(t, strings.HasSuffix(message, "from initiator group "+groups), message)
@@ -434,109 +268,4 @@ func TestRegisterMakesNoSecondInitiatorOfAName(t *testing.T) {
 	require.ErrorContains(t, err, former)
 	require.ErrorContains(t, err, n.iqn)
 	require.ErrorContains(t, err, "same name")
-}
-
-func TestDelete(t *testing.T) {
-	server := array(t)
-	n := newNode(t, server, "node-a").registered(t)
-	parse := func(changes map[string]string) Volume {
-		volume, err := ParseVolume(optionsWith(changes), "kubernetes")
-		require.NoError(t, err)
-		return volume
-	}
-	never := parse(map[string]string{optRetainPolicy: "never"})
-	n.ask(t, "attach", optionsWith(nil), "node-a")
-	require.ErrorContains(t, n.Delete(t.Context(), parse(nil)), "retainPolicy")
-	require.ErrorContains(t, n.Delete(t.Context(), never), "is in use by "+n.iqn)
-	n.ask(t, "detach", "pv-datera-0", "node-a")
-	allowForeign(t, n, server, "iqn.1993-08.org.debian:01:foreign")
-	setActiveInitiators(t, server, "kube-pv-datera-0", "iqn.1993-08.org.debian:01:foreign")
-	require.ErrorContains(t, n.Delete(t.Context(), never), "foreign", "a volume with a session was deleted")
-	setActiveInitiators(t, server, "kube-pv-datera-0")
-	require.NoError(t, n.Delete(t.Context(), never))
-	_, err := mustArray(t, n).AppInstance(t.Context(), "kube-pv-datera-0")
-	require.ErrorIs(t, err, datera.ErrNotFound)
-	require.NoError(t, n.Delete(t.Context(), never), "deleting what is gone is done")
-}
-
-// A grant without a session counts, too, whoever gave it: its node may log in at any moment.
-func TestDeleteLeavesAVolumeThatAnotherClusterHas(t *testing.T) {
-	server := array(t)
-	n := newNode(t, server, "node-a").registered(t)
-	other := newNode(t, server, "node-b", func(c *Config) { c.Cluster = "other" }).registered(t)
-	never, err := ParseVolume(optionsWith(map[string]string{optRetainPolicy: "never"}), "kubernetes")
-	require.NoError(t, err)
-	other.ask(t, "attach", optionsWith(nil), "node-b")
-	require.ErrorContains(t, n.Delete(t.Context(), never), "is in use by "+other.iqn)
-	other.ask(t, "detach", "pv-datera-0", "node-b")
-	require.NoError(t, n.Delete(t.Context(), never))
-}
-
-// A PersistentVolume may have the name that another one's volume has on the array.
-func TestDeleteLeavesAVolumeOfAnotherPersistentVolume(t *testing.T) {
-	n := newNode(t, array(t), "node-a").registered(t)
-	n.ask(t, "attach", optionsWith(map[string]string{keyName: "vol-1", optVolumeID: "vol-1"}), "node-a")
-	never, err := ParseVolume(optionsWith(map[string]string{optVolumeID: "vol-1", optRetainPolicy: "never"}), "kubernetes")
-	require.NoError(t, err)
-	require.ErrorContains(t, n.Delete(t.Context(), never), "is in use by "+n.iqn)
-}
-
-// Who deletes from a place in another attach mode is told where to do it.
-func TestDeleteNamesTheModeThatLeftAGrant(t *testing.T) {
-	server := array(t)
-	direct := newNode(t, server, "node-a", attachMode(AttachNone))
-	options := optionsWith(map[string]string{optRetainPolicy: "never"})
-	require.Equal(t, Success, direct.ask(t, "mount", podPath, options).Status)
-	never, err := ParseVolume(options, "kubernetes")
-	require.NoError(t, err)
-	elsewhere := newNode(t, server, "node-b")
-	require.ErrorContains(t, elsewhere.Delete(t.Context(), never), `is in use by `+direct.iqn+`: delete the pods that use it first; nobody has a session, so if attach mode none left this grant, delete the volume where the configuration says "attach": "none"`)
-	setActiveInitiators(t, server, "kube-pv-datera-0", direct.iqn)
-	require.NotContains(t, elsewhere.Delete(t.Context(), never).Error(), "nobody has a session")
-}
-
-// A node that is dead gives nothing back.
-func TestDeleteInModeNoneAfterTheNodeDied(t *testing.T) {
-	n := newNode(t, array(t), "node-a", attachMode(AttachNone))
-	options := optionsWith(map[string]string{optVolumeID: "pv-datera-0", optRetainPolicy: "never"})
-	n.ask(t, "mount", podPath, options)
-	never, err := ParseVolume(options, "kubernetes")
-	require.NoError(t, err)
-	require.NoError(t, n.Delete(t.Context(), never))
-}
-
-// allowForeign lets an initiator in that the driver knows nothing of.
-func allowForeign(t *testing.T, n *node, server *dateratest.Server, iqn string) {
-	t.Helper()
-	require.NoError(t, server.RegisterInitiator(iqn, "foreign"))
-	a := mustArray(t, n)
-	_, _, err := a.CreateInitiatorGroup(t.Context(), "foreign-group", iqn)
-	require.NoError(t, err)
-	ai, err := a.AppInstance(t.Context(), "kube-pv-datera-0")
-	require.NoError(t, err)
-	instance, err := ai.StorageInstance()
-	require.NoError(t, err)
-	require.NoError(t, a.AddInitiatorGroup(t.Context(), instance.Path, "foreign-group"))
-}
-
-// An app instance that an administrator gave a second target is one volume to whoever deletes it.
-func TestDeleteLooksAtEveryTarget(t *testing.T) {
-	n := newNode(t, array(t), "node-a").registered(t)
-	n.ask(t, "attach", optionsWith(nil), "node-a")
-	n.ask(t, "detach", "pv-datera-0", "node-a")
-	n.over(func(real Array) Array { return twoTargets{real} })
-	never, err := ParseVolume(optionsWith(map[string]string{optRetainPolicy: "never"}), "kubernetes")
-	require.NoError(t, err)
-	require.ErrorContains(t, n.Delete(t.Context(), never), "is in use by iqn.1993-08.org.debian:01:logs")
-}
-
-// twoTargets is an array whose app instances have a target besides that somebody uses.
-type twoTargets struct{ Array }
-
-func (a twoTargets) AppInstance(ctx context.Context, name string) (*datera.AppInstance, error) {
-	ai, err := a.Array.AppInstance(ctx, name)
-	if err == nil {
-		ai.StorageInstances = append(ai.StorageInstances, datera.StorageInstance{Name: "logs", ActiveInitiators: []string{"iqn.1993-08.org.debian:01:logs"}})
-	}
-	return ai, err
 }

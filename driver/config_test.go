@@ -72,9 +72,9 @@ func TestLoadConfigRefuses(t *testing.T) {
 	}{
 		"a file that others may read":   {`{"password":"canary"}`, 0o644, []string{"0644", "chmod 0600"}},
 		"an unknown key":                {"mgmnt_ip: x", 0o600, []string{"mgmnt_ip", "did you mean mgmt_ip"}},
-		"a key with its section's name": {"log.level: debug", 0o600, []string{`unknown key "log.level": write level under log:`}},
-		"a key outside its section":     {"level: debug", 0o600, []string{`unknown key "level": write level under log:`}},
-		"a misspelt key of a section":   {"chap: {mutual_pasword: canary}", 0o600, []string{`unknown key "mutual_pasword": did you mean mutual_password? Write it under chap:`}},
+		"a key with its section's name": {"log.level: debug", 0o600, []string{`unknown key "log.level": write level in section log`}},
+		"a key outside its section":     {"level: debug", 0o600, []string{`unknown key "level": write level in section log`}},
+		"a misspelt key of a section":   {"chap: {mutual_pasword: canary}", 0o600, []string{`unknown key "mutual_pasword": did you mean mutual_password? Write it in section chap`}},
 		"a key in a wrong section":      {"log: {username: canary}", 0o600, []string{`unknown key "username" in a section: write it at the top level`}},
 		"no JSON and no YAML":           {"{password: canary: x", 0o600, []string{"neither valid JSON nor valid YAML"}},
 		"an unfinished document":        {"{{{", 0o600, []string{"neither valid JSON nor valid YAML"}},

@@ -58,9 +58,9 @@ func unknownConfigKey(key string) error {
 	section, name, nested := strings.Cut(meant, ".")
 	switch {
 	case nested && strings.EqualFold(lastOf(key), name):
-		return fmt.Errorf("unknown key %s: write %s under %s:", quoteShort(key), name, section)
+		return fmt.Errorf("unknown key %s: write %s in section %s", quoteShort(key), name, section)
 	case nested:
-		return fmt.Errorf("unknown key %s: did you mean %s? Write it under %s:", quoteShort(key), name, section)
+		return fmt.Errorf("unknown key %s: did you mean %s? Write it in section %s", quoteShort(key), name, section)
 	case strings.EqualFold(key, meant):
 		return fmt.Errorf("unknown key %s in a section: write it at the top level", quoteShort(key))
 	}
