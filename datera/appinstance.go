@@ -170,14 +170,9 @@ type adminState struct {
 	Force      bool   `json:"force,omitempty"`
 }
 
-// DeleteAppInstance takes an app instance offline, whoever uses it, and deletes it with all its data. One
-// that is not there is deleted.
+// DeleteAppInstance deletes an app instance, which must be offline, with all its data. One that is not there is deleted.
 func (c *Client) DeleteAppInstance(ctx context.Context, id string) error {
-	// The array refuses to delete what is online.
-	err := c.call(ctx, put, at("app_instances", id), adminState{AdminOffline, true}, nil)
-	if err == nil {
-		err = c.call(ctx, remove, at("app_instances", id), map[string]bool{"force": true}, nil)
-	}
+	err := c.call(ctx, remove, at("app_instances", id), map[string]bool{"force": true}, nil)
 	if IsNotFound(err) {
 		return nil
 	}

@@ -231,8 +231,8 @@ func (d *Driver) revoke(ctx context.Context, array Array, name, iqn string, stat
 	return nil
 }
 
-// isAttached reports whether a node holds the grant: one read of the array when the
-// node's IQN is known from attach.
+// isAttached reports whether a node holds the grant: one read of the array when the node's IQN is known from attach. Where
+// it is not, the grant may be for a volume that had the name before, which only the volume's ACL policy tells.
 func (d *Driver) isAttached(ctx context.Context, volume Volume, node string) (bool, error) {
 	array, err := d.arrayFor(volume)
 	if err != nil {
@@ -247,13 +247,31 @@ func (d *Driver) isAttached(ctx context.Context, volume Volume, node string) (bo
 		return false, nil
 	}
 	var iqn string
-	if hint, found := d.hints().recall(volume.Name); found && hint.Node == node {
+	if hint, found := d.hints().recall(volume.Name); found && hint.Node == node && hint.Volume.AppInstance == volume.AppInstance {
 		iqn = hint.IQN
-	} else if iqn, err = d.memberOf(ctx, array, state, volume.Name, node); err != nil {
+	} else if iqn, err = d.memberOf(ctx, array, state, volume.Name, node); err != nil || iqn == "" {
+		return false, err
+	} else if referred, err := d.refersToGroup(ctx, array, volume); err != nil || !referred {
 		return false, err
 	}
 	// Who may only read is not attached for one that writes: Kubernetes attaches anew then.
 	return slices.Contains(state.members, iqn) && (volume.ReadOnly || !state.readsOnly(iqn)), nil
+}
+
+// refersToGroup reports whether the volume's ACL policy refers to the group of its PersistentVolume.
+func (d *Driver) refersToGroup(ctx context.Context, array Array, volume Volume) (bool, error) {
+	ai, err := array.AppInstance(ctx, volume.AppInstance)
+	if errors.Is(err, datera.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("ask %s whom volume %s lets in: %w", array.Server(), volume.AppInstance, err)
+	}
+	instance, err := ai.StorageInstance()
+	if err != nil {
+		return false, fmt.Errorf("volume %s: %w", volume.AppInstance, err)
+	}
+	return instance.ACL.RefersTo(d.groupName(volume.Name)), nil
 }
 
 // findGrant looks for the volume's members: where the last call found them, else in the

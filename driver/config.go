@@ -59,6 +59,8 @@ type Config struct {
 
 	// Path is the file that was read; empty when none was found.
 	Path string `json:"-"`
+
+	environment []string // variables that were taken besides
 }
 
 // CHAPConfig holds the secrets of an iSCSI login. With the mutual pair the target
@@ -152,8 +154,10 @@ func LoadConfig(places []string, getenv func(string) string) (Config, error) {
 	} {
 		if value := getenv(variable); value != "" {
 			*field = value
+			config.environment = append(config.environment, variable)
 		}
 	}
+	slices.Sort(config.environment)
 	return config, config.check()
 }
 
@@ -195,7 +199,7 @@ func (c Config) check() error {
 		}
 	}
 	if c.Log.Path != "" && !filepath.IsAbs(c.Log.Path) {
-		refuse("log.path", c.Log.Path, "an absolute path, or none for no log")
+		refuse("log.path", c.Log.Path, `an absolute path, or "" for no log`)
 	}
 	if c.Node != "" && checkNodeName(c.Node) != nil {
 		refuse("node", c.Node, "the name of a Kubernetes node")
@@ -238,14 +242,19 @@ func (c Config) check() error {
 }
 
 // place is where the configuration comes from, for messages.
-func (c Config) place() string { return cmp.Or(c.Path, "the environment (DAT_…)") }
+func (c Config) place() string {
+	if c.Path == "" || len(c.environment) == 0 {
+		return cmp.Or(c.Path, "the environment (DAT_…)")
+	}
+	return c.Path + " or the environment (" + strings.Join(c.environment, ", ") + ")"
+}
 
 // origin begins a message about what is wrong there.
 func (c Config) origin() string {
 	if c.Path == "" {
 		return c.place()
 	}
-	return "configuration " + c.Path
+	return "configuration " + c.place()
 }
 
 // Secrets lists what must never be printed.

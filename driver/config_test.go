@@ -79,6 +79,10 @@ func TestLoadConfigRefuses(t *testing.T) {
 		"no JSON and no YAML":           {"{password: canary: x", 0o600, []string{"neither valid JSON nor valid YAML"}},
 		"an unfinished document":        {"{{{", 0o600, []string{"neither valid JSON nor valid YAML"}},
 		"a list":                        {"[canary]", 0o600, []string{"neither valid JSON nor valid YAML of keys and their values"}},
+		"a password without a blank":    {"{mgmt_ip: a, password:canary}", 0o600, []string{"a key is unknown, and is not shown"}},
+		"a password without a colon":    {"password canary: x", 0o600, []string{"a key is unknown, and is not shown"}},
+		"a key that is cut short":       {"chap: {user: x}", 0o600, []string{`unknown key "user"`, "username"}},
+		"a list of what is no text":     {"aliases: [{a: b}]", 0o600, []string{": aliases: accepted is a list of texts"}},
 		"a number in quotes":            {"replacement_timeout: '120'", 0o600, []string{": replacement_timeout: accepted is a whole number, without quotes"}},
 		"a number with a fraction":      {"log: {max_backups: 1.5}", 0o600, []string{": log.max_backups: accepted is a whole number"}},
 		"a list for a text":             {"password: [canary]", 0o600, []string{": password: accepted is a text"}},
@@ -156,6 +160,11 @@ func TestLoadConfigThatIsNamedMustExist(t *testing.T) {
 func TestLoadConfigRefusesWhatTheEnvironmentSays(t *testing.T) {
 	_, err := LoadConfig([]string{"/no/such/file", "/nor/this"}, func(key string) string { return map[string]string{"DAT_MGMT": "a b"}[key] })
 	require.ErrorContains(t, err, `the environment (DAT_…): mgmt_ip is "a b"`)
+
+	path := filepath.Join(t.TempDir(), "datera-config")
+	require.NoError(t, os.WriteFile(path, []byte("mgmt_ip: a"), 0o600))
+	_, err = LoadConfig([]string{path}, func(key string) string { return map[string]string{"DAT_TENANT": "a b", "DAT_API": "9"}[key] })
+	require.ErrorContains(t, err, path+" or the environment (DAT_API, DAT_TENANT): tenant")
 }
 
 func TestConfigPlaces(t *testing.T) {

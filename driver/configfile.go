@@ -34,7 +34,11 @@ func redactedSyntax(err error) error {
 		return unknownConfigKey(match[1])
 	}
 	if mismatch, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && mismatch.Field != "" {
-		return fmt.Errorf("%s: accepted is %s", mismatch.Field, acceptedFor(mismatch.Type))
+		accepted := acceptedFor(mismatch.Type)
+		if mismatch.Field == "aliases" { // whose elements have a type of their own
+			accepted = "a list of texts, such as [first, second]"
+		}
+		return fmt.Errorf("%s: accepted is %s", mismatch.Field, accepted)
 	}
 	return errors.New("it is neither valid JSON nor valid YAML of keys and their values (the offending text is not shown, it may hold a secret)")
 }
@@ -43,17 +47,26 @@ func acceptedFor(field reflect.Type) string {
 	switch field.Kind() {
 	case reflect.Int:
 		return "a whole number, without quotes"
-	case reflect.Slice:
-		return "a list, such as [first, second]"
 	case reflect.Struct:
 		return "a section with the keys " + strings.Join(keysOf(field), ", ")
 	}
 	return "a text"
 }
 
+// looksLikeAKey keeps a password from being shown that a missing blank or colon has made part of its key.
+var looksLikeAKey = pattern(`\A[A-Za-z_.]{1,24}\z`)
+
 // unknownConfigKey says which key was meant, and where it is written. The decoder tells the name alone, also of a key in a section.
 func unknownConfigKey(key string) error {
-	apart := func(known string) int { return min(distance(key, known), distance(key, lastOf(known))) }
+	if !looksLikeAKey().MatchString(key) {
+		return errors.New("a key is unknown, and is not shown: perhaps a value of it, after a colon without a blank, or without a colon")
+	}
+	apart := func(known string) int {
+		if strings.HasPrefix(lastOf(known), strings.ToLower(key)) {
+			return 1 // it was cut short
+		}
+		return min(distance(key, known), distance(key, lastOf(known)))
+	}
 	meant := slices.MinFunc(keysOf(reflect.TypeFor[Config]()), func(a, b string) int { return apart(a) - apart(b) })
 	section, name, nested := strings.Cut(meant, ".")
 	switch {
@@ -75,7 +88,7 @@ func keysOf(section reflect.Type) []string {
 	var keys []string
 	for _, field := range reflect.VisibleFields(section) {
 		key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-		if key == "-" {
+		if key == "-" || key == "" {
 			continue
 		}
 		keys = append(keys, key)

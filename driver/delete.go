@@ -46,17 +46,14 @@ func (d *Driver) deleteIf(ctx context.Context, volume Volume, check func(*datera
 	if err != nil && !errors.Is(err, datera.ErrNotFound) {
 		return fmt.Errorf("delete volume %s on %s: %w", volume.AppInstance, array.Server(), err)
 	}
-	groups, stale, err := d.refuseInUse(ctx, array, volume, ai)
+	groups, err := d.refuseInUse(ctx, array, volume, ai)
 	if err != nil {
 		return err
 	}
-	if stale {
-		// Whoever is about to log in comes too late from here on; whoever has just done so makes the array refuse.
-		if _, err := array.SetAdminState(ctx, ai.ID, datera.AdminOffline, false); err != nil {
-			return fmt.Errorf("take volume %s offline on %s, unless a node uses it: %w", volume.AppInstance, array.Server(), err)
-		}
-	}
 	if ai != nil {
+		if err := d.takeOffline(ctx, array, volume, ai); err != nil {
+			return err
+		}
 		if err := array.DeleteAppInstance(ctx, ai.ID); err != nil {
 			return fmt.Errorf("delete volume %s on %s: %w", volume.AppInstance, array.Server(), err)
 		}
@@ -67,6 +64,27 @@ func (d *Driver) deleteIf(ctx context.Context, volume Volume, check func(*datera
 		}
 	}
 	return nil
+}
+
+// takeOffline makes sure that nobody comes to a volume that is about to be deleted: who logs in from here on is too late,
+// who has just done so makes the array refuse, and who has just been let in is seen now.
+func (d *Driver) takeOffline(ctx context.Context, array Array, volume Volume, ai *datera.AppInstance) error {
+	offline, err := array.SetAdminState(ctx, ai.ID, datera.AdminOffline, false)
+	switch {
+	case errors.Is(err, datera.ErrNotFound):
+		return nil
+	case err != nil:
+		return fmt.Errorf("take volume %s offline on %s, unless a node uses it: %w", volume.AppInstance, array.Server(), err)
+	}
+	if _, err = d.refuseInUse(ctx, array, volume, offline); err == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer cancel()
+	if _, onlineErr := array.SetAdminState(ctx, ai.ID, datera.AdminOnline, false); onlineErr != nil {
+		err = errors.Join(err, fmt.Errorf("bring volume %s online again on %s: %w", volume.AppInstance, array.Server(), onlineErr))
+	}
+	return err
 }
 
 // deleteGroup deletes a group, unless another volume, of a PersistentVolume of the same name, has it: the array refuses then.
@@ -96,10 +114,10 @@ func union(a, b []string) []string {
 }
 
 // refuseInUse says who holds the volume, by whatever PersistentVolume or cluster; ai is nil
-// when it is not there. Otherwise it returns the groups that go with the volume, and whether
-// there are stale grants: in attach mode none a node that is dead, or has no credentials of
-// its own, keeps its grant, which without a session keeps nobody out.
-func (d *Driver) refuseInUse(ctx context.Context, array Array, volume Volume, ai *datera.AppInstance) (own []string, stale bool, err error) {
+// when it is not there. Otherwise it returns the groups that go with the volume. In attach mode
+// none a node that is dead, or has no credentials of its own, keeps its grant, which without a
+// session keeps nobody out.
+func (d *Driver) refuseInUse(ctx context.Context, array Array, volume Volume, ai *datera.AppInstance) (own []string, err error) {
 	var active, led []string
 	direct := d.directGroups(volume)
 	own = union(d.groupNames(volume.Name), direct)
@@ -110,24 +128,21 @@ func (d *Driver) refuseInUse(ctx context.Context, array Array, volume Volume, ai
 	}
 	groups, err := array.InitiatorGroups(ctx, union(own, led)...)
 	if err != nil {
-		return nil, false, fmt.Errorf("ask %s who holds volume %s: %w", array.Server(), volume.AppInstance, err)
+		return nil, fmt.Errorf("ask %s who holds volume %s: %w", array.Server(), volume.AppInstance, err)
 	}
 	elsewhere, err := d.elsewhere(ctx, array, volume, groups, led)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	holders := slices.Clone(active)
 	perhapsStale := false
 	var by []string
 	for name, group := range groups {
-		switch {
-		case len(group.Members) == 0 || slices.Contains(elsewhere, name):
-		case slices.Contains(direct, name):
-			stale = true
-		default:
-			perhapsStale = perhapsStale || slices.Contains(d.groupNames(volume.AppInstance), name)
-			holders, by = append(holders, group.Members...), append(by, name)
+		if len(group.Members) == 0 || slices.Contains(elsewhere, name) || slices.Contains(direct, name) {
+			continue
 		}
+		perhapsStale = perhapsStale || slices.Contains(d.groupNames(volume.AppInstance), name)
+		holders, by = append(holders, group.Members...), append(by, name)
 	}
 	if len(holders) > 0 {
 		remedy := "delete the pods that use it first"
@@ -136,10 +151,9 @@ func (d *Driver) refuseInUse(ctx context.Context, array Array, volume Volume, ai
 		}
 		remedy += d.otherUse(ctx, array, by, volume.AppInstance)
 		slices.Sort(holders)
-		return nil, false, fmt.Errorf("volume %s is in use by %s: %s", volume.AppInstance, strings.Join(slices.Compact(holders), ", "), remedy)
+		return nil, fmt.Errorf("volume %s is in use by %s: %s", volume.AppInstance, strings.Join(slices.Compact(holders), ", "), remedy)
 	}
-	own = slices.DeleteFunc(own, func(name string) bool { return slices.Contains(elsewhere, name) })
-	return own, stale && ai != nil, nil
+	return slices.DeleteFunc(own, func(name string) bool { return slices.Contains(elsewhere, name) }), nil
 }
 
 // elsewhere are those groups of a volume that belong to another one: not this volume's ACL policy refers to them, as led do,

@@ -123,16 +123,13 @@ func (g grant) give(ctx context.Context, instance *datera.StorageInstance) (fres
 	if err != nil {
 		return !referred && !g.isForFormer(ctx), err
 	}
-	if err := g.refuseTwice(state); err != nil {
+	if err := g.refuseTwice(ctx, state); err != nil {
 		return false, err
 	}
 	if outsiders := state.outsiders(g.iqn, instance.ActiveInitiators); len(outsiders) > 0 {
 		if err := g.awaitOutsiders(ctx, state); err != nil {
 			return false, err
 		}
-	}
-	if err := g.shutVacantOut(ctx, instance, state.vacant); err != nil {
-		return false, err
 	}
 	if rivals := state.rivals(g.iqn, g.volume.ReadOnly); len(rivals) > 0 {
 		if state, err = g.takeOver(ctx, state, rivals); err != nil {
@@ -142,16 +139,15 @@ func (g grant) give(ctx context.Context, instance *datera.StorageInstance) (fres
 		}
 	}
 	fresh = state.fresh || !slices.Contains(state.members, g.iqn) || !referred && !g.isForFormer(ctx)
-	return fresh, g.enter(ctx, instance, state, referred)
+	if err := g.enter(ctx, instance, state, referred); err != nil {
+		return fresh, err
+	}
+	g.shutVacantOut(ctx, instance, state.vacant)
+	return fresh, nil
 }
 
 // enter lets the node in where nobody is in its way, and looks who came at the same time.
 func (g grant) enter(ctx context.Context, instance *datera.StorageInstance, state grantState, referred bool) error {
-	if !referred && state.exists && len(state.members) == 0 {
-		if err := g.leaveFormerVolumes(ctx); err != nil {
-			return err
-		}
-	}
 	if err := g.noteAccess(ctx, state); err != nil {
 		return err
 	}
@@ -165,6 +161,11 @@ func (g grant) enter(ctx context.Context, instance *datera.StorageInstance, stat
 	}
 	if referred && slices.Contains(state.members, g.iqn) {
 		return nil // it was in already: whoever came later has seen it
+	}
+	if !referred && state.exists && len(state.members) == 0 {
+		if err := g.leaveFormerVolumes(ctx); err != nil {
+			return err
+		}
 	}
 	if !referred {
 		if err := g.array.AddInitiatorGroup(ctx, instance.Path, g.group()); err != nil {
@@ -184,12 +185,12 @@ func (g grant) undo(ctx context.Context) error {
 
 // refuseTwice keeps a node from having a volume under two names: each mount would keep the
 // other one from being taken off.
-func (g grant) refuseTwice(state grantState) error {
+func (g grant) refuseTwice(ctx context.Context, state grantState) error {
 	if !slices.Contains(state.others, g.iqn) {
 		return nil
 	}
-	return fmt.Errorf("volume %s is attached to node %s (%s) already, by another PersistentVolume or cluster: delete the pods that use that one, and wait until it is detached",
-		g.volume.AppInstance, g.node, g.iqn)
+	return fmt.Errorf("volume %s is attached to node %s (%s) already, by another PersistentVolume or cluster: delete the pods that use that one, and wait until it is detached%s",
+		g.volume.AppInstance, g.node, g.iqn, g.otherUse(ctx, state))
 }
 
 const groupPath = "/initiator_groups/"
@@ -240,7 +241,7 @@ const sessionEnd = 3 * time.Second
 // grant by another group, or does not go, is in the way.
 func (g grant) awaitOutsiders(ctx context.Context, state grantState) error {
 	if outsiders := state.outsiders(g.iqn, nil); len(outsiders) > 0 {
-		return fmt.Errorf("%w%s", g.refusal(ctx, outsiders), g.driver.otherUse(ctx, g.array, state.by, g.volume.AppInstance))
+		return fmt.Errorf("%w%s", g.refusal(ctx, outsiders), g.otherUse(ctx, state))
 	}
 	patient, cancel := context.WithTimeout(ctx, sessionEnd)
 	defer cancel()
@@ -263,6 +264,10 @@ func (g grant) awaitOutsiders(ctx context.Context, state grantState) error {
 		return g.refusal(ctx, outsiders)
 	}
 	return err
+}
+
+func (g grant) otherUse(ctx context.Context, state grantState) string {
+	return g.driver.otherUse(ctx, g.array, state.by, g.volume.AppInstance)
 }
 
 func (g grant) refusal(ctx context.Context, rivals []string) error {
@@ -367,9 +372,9 @@ func (g grant) lookAgain(ctx context.Context, referred bool) error {
 		return err
 	}
 	if outsiders := state.outsiders(g.iqn, nil); len(outsiders) > 0 {
-		return fmt.Errorf("%w%s", g.refusal(ctx, outsiders), g.driver.otherUse(ctx, g.array, state.by, g.volume.AppInstance))
+		return fmt.Errorf("%w%s", g.refusal(ctx, outsiders), g.otherUse(ctx, state))
 	}
-	return g.refuseTwice(state)
+	return g.refuseTwice(ctx, state)
 }
 
 func (g grant) leave(ctx context.Context) error {

@@ -11,9 +11,14 @@ import (
 
 // A PersistentVolume that is made anew under its name may lead to another volume. Its group goes with the name: as long as
 // the former volume's ACL policy refers to it, too, whoever attaches the new volume is let in to the former one, and keeps
-// everybody else from that. A group is taken out of a policy only while it has no members: nobody has come by it then.
+// everybody else from that.
+//
+// A group is taken out of a policy only by somebody who is to be seen there himself, and never put back: who came by the
+// group before is seen by him, who comes later sees him. A crash in between leaves a group too many, which keeps more out
+// than it must; the next attach of the volume that finds it without members takes it out.
 
-// leaveFormerVolumes takes the group out of the ACL policies of the volumes that had the name before.
+// leaveFormerVolumes takes the group, of which the node is the only member, out of the ACL policies of the volumes that had
+// the name before.
 func (g grant) leaveFormerVolumes(ctx context.Context) error {
 	leads, err := g.array.AppInstancesReferringTo(ctx, g.group())
 	if err != nil {
@@ -24,60 +29,32 @@ func (g grant) leaveFormerVolumes(ctx context.Context) error {
 			if ai.Name == g.volume.AppInstance || !former.ACL.RefersTo(g.group()) {
 				continue
 			}
-			if err := g.shutOut(ctx, former.Path, g.group()); err != nil {
-				return fmt.Errorf("volume %s had the name of PersistentVolume %s before: %w", ai.Name, g.volume.Name, err)
+			state, err := g.state(ctx, nil)
+			if err != nil {
+				return err
+			}
+			if !slices.Equal(state.members, []string{g.iqn}) { // another reader: he may have come for the former volume
+				return nil
+			}
+			if err := g.array.RemoveInitiatorGroup(ctx, former.Path, g.group()); err != nil {
+				return fmt.Errorf("take initiator group %s out of the ACL policy of volume %s, which had the name of PersistentVolume %s before, on %s: %w",
+					g.group(), ai.Name, g.volume.Name, g.array.Server(), err)
 			}
 		}
 	}
 	return nil
 }
 
-// shutVacantOut takes groups without members out of the volume's ACL policy: they may lead to another volume by now, whose
-// next user would be let in here as well. Who comes by one of them to this volume makes the policy refer to it again.
-func (g grant) shutVacantOut(ctx context.Context, instance *datera.StorageInstance, groups []string) error {
+// shutVacantOut takes groups without members out of the ACL policy of a volume that the node has: they may lead to another
+// volume by now, whose next user would be let in here as well. Who comes by one of them to this volume makes the policy
+// refer to it again.
+func (g grant) shutVacantOut(ctx context.Context, instance *datera.StorageInstance, groups []string) {
 	for _, group := range groups {
-		if err := g.shutOut(ctx, instance.Path, group); err != nil {
-			return fmt.Errorf("volume %s has the initiator group of another PersistentVolume or cluster: %w", g.volume.AppInstance, err)
+		if err := g.array.RemoveInitiatorGroup(ctx, instance.Path, group); err != nil {
+			g.driver.Log.WarnContext(ctx, "an initiator group without members stays in a volume's ACL policy until the next attach",
+				"group", group, "volume", g.volume.AppInstance, "error", err)
 		}
 	}
-	return nil
-}
-
-// shutOut takes a group out of an ACL policy, unless somebody joins it meanwhile. Who joins looks for the reference
-// afterwards (lookAgain), and who removes that looks for members afterwards: one of them sees the other.
-func (g grant) shutOut(ctx context.Context, storageInstancePath, group string) error {
-	members, err := g.membersOf(ctx, group)
-	if err != nil || len(members) > 0 {
-		return err
-	}
-	if err := g.array.RemoveInitiatorGroup(ctx, storageInstancePath, group); err != nil {
-		return fmt.Errorf("take initiator group %s out of the ACL policy of %s on %s: %w", group, storageInstancePath, g.array.Server(), err)
-	}
-	members, err = g.membersOf(ctx, group)
-	if err == nil && len(members) == 0 {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
-	defer cancel()
-	if backErr := g.array.AddInitiatorGroup(ctx, storageInstancePath, group); backErr != nil {
-		return fmt.Errorf("put initiator group %s, which %v may have joined meanwhile, back into the ACL policy of %s on %s: %w",
-			group, members, storageInstancePath, g.array.Server(), backErr)
-	}
-	if err != nil {
-		return err
-	}
-	return fmt.Errorf("%v joined initiator group %s of %s while node %s attached volume %s: it is tried again", members, group, storageInstancePath, g.node, g.volume.AppInstance)
-}
-
-func (g grant) membersOf(ctx context.Context, group string) ([]string, error) {
-	groups, err := g.array.InitiatorGroups(ctx, group)
-	if err != nil {
-		return nil, fmt.Errorf("ask %s for the members of initiator group %s: %w", g.array.Server(), group, err)
-	}
-	if groups[group] == nil {
-		return nil, nil
-	}
-	return groups[group].Members, nil
 }
 
 // leadsElsewhere reports whether a group is another volume's than that of an app instance: ACL policies refer to it, and
@@ -102,22 +79,19 @@ func (d *Driver) otherUse(ctx context.Context, array Array, groups []string, app
 		}
 		for _, ai := range leads {
 			if ai.Name != appInstance {
-				uses = append(uses, fmt.Sprintf("initiator group %s leads to volume %s, too", group, ai.Name))
+				uses = append(uses, fmt.Sprintf("; initiator group %s leads to volume %s, too: if only that one is used there, remove the group from the ACL policy of volume %s on the array",
+					group, ai.Name, appInstance))
 			}
 		}
 	}
-	if len(uses) == 0 {
-		return ""
-	}
 	slices.Sort(uses)
-	return fmt.Sprintf(" (%s: if only that one is used there, remove the group from the ACL policy of volume %s on the array)", strings.Join(uses, "; "), appInstance)
+	return strings.Join(uses, "")
 }
 
-// isForFormer reports whether a grant of a node that was a member before the call may be for a volume that had the name
-// before. What cannot be asked may be so.
+// isForFormer reports whether a grant of a node that was a member before the call is for a volume that had the name before.
 func (g grant) isForFormer(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer cancel()
 	elsewhere, err := g.driver.leadsElsewhere(ctx, g.array, g.group(), g.volume.AppInstance)
-	return elsewhere || err != nil
+	return elsewhere && err == nil
 }

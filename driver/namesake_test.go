@@ -29,8 +29,8 @@ func (n *node) letIn(t *testing.T, volume string) []string {
 // meddled is an array on which something else happens before somebody joins a group, or after a question was answered.
 type meddled struct {
 	Array
-	join, leads, groups func(group string)
-	volume              func()
+	join, leads func(group string)
+	volume      func()
 }
 
 func (m meddled) AddMember(ctx context.Context, group, iqn string) (*datera.InitiatorGroup, error) {
@@ -46,14 +46,6 @@ func (m meddled) AppInstancesReferringTo(ctx context.Context, group string) ([]d
 		m.leads(group)
 	}
 	return leads, err
-}
-
-func (m meddled) InitiatorGroups(ctx context.Context, names ...string) (map[string]*datera.InitiatorGroup, error) {
-	groups, err := m.Array.InitiatorGroups(ctx, names...)
-	if m.groups != nil && len(names) == 1 {
-		m.groups(names[0])
-	}
-	return groups, err
 }
 
 func (m meddled) AppInstance(ctx context.Context, name string) (*datera.AppInstance, error) {
@@ -135,22 +127,6 @@ func TestANameThatGoesToAnotherVolumeInTheMiddleOfAnAttach(t *testing.T) {
 	require.Contains(t, b.refused(t, "attach", optionsUnder("db", "vol-1"), "node-a"), "is tried again")
 	require.Empty(t, a.members(server, "db"))
 	a.ask(t, "attach", optionsUnder("db", "vol-1"), "node-a")
-	require.Equal(t, []string{a.iqn}, a.letIn(t, "vol-1"))
-}
-
-// Who attaches the former volume while its name is on the way to another one keeps it.
-func TestANameDoesNotGoWhileSomebodyJoins(t *testing.T) {
-	server := array(t)
-	a, b := newNode(t, server, "node-a").registered(t), newNode(t, server, "node-b").registered(t)
-	a.ask(t, "attach", optionsUnder("db", "vol-1"), "node-a")
-	a.ask(t, "detach", "db", "node-a")
-	b.over(func(real Array) Array {
-		return meddled{Array: real, leads: func(group string) {
-			_, err := real.AddMember(t.Context(), group, a.iqn)
-			require.NoError(t, err)
-		}}
-	})
-	require.Contains(t, b.refused(t, "attach", optionsUnder("db", "vol-2"), "node-b"), "node-a")
 	require.Equal(t, []string{a.iqn}, a.letIn(t, "vol-1"))
 }
 
@@ -247,19 +223,7 @@ func TestANameThatLeadsToTwoVolumesIsNamed(t *testing.T) {
 	volume, err := ParseVolume(optionsUnder("db-old", "vol-1"), "kubernetes")
 	require.NoError(t, err)
 	require.ErrorContains(t, b.Delete(t.Context(), volume), remedy)
-}
-
-// The group is taken out of the volume's ACL policy because nobody is in it. Who joins it at this moment keeps the volume.
-func TestSomebodyJoinsAGroupThatIsTakenOut(t *testing.T) {
-	server := array(t)
-	a, b := newNode(t, server, "node-a").registered(t), newNode(t, server, "node-b").registered(t)
-	a.ask(t, "attach", optionsUnder("db", "vol-1"), "node-a")
-	a.ask(t, "detach", "db", "node-a")
-	joins := sync.OnceFunc(func() { a.ask(t, "attach", optionsUnder("db", "vol-1"), "node-a") })
-	b.over(func(real Array) Array { return meddled{Array: real, groups: func(string) { joins() }} })
-	require.Contains(t, b.refused(t, "attach", optionsUnder("db-old", "vol-1"), "node-b"), "is tried again")
-	require.Equal(t, []string{a.iqn}, a.letIn(t, "vol-1"), "two were told that they may have the volume, or one that is not let in")
-	require.Contains(t, b.refused(t, "attach", optionsUnder("db-old", "vol-1"), "node-b"), "node-a")
+	require.Contains(t, c.refused(t, "attach", optionsUnder("db-old", "vol-1"), "node-c"), remedy)
 }
 
 // A group that nobody uses is paid for once, not by each attach.
@@ -290,4 +254,47 @@ func TestDeleteWhileTheFirstNodeComes(t *testing.T) {
 	require.NoError(t, err)
 	require.ErrorContains(t, control.Delete(t.Context(), volume), "is in use by "+a.iqn)
 	require.Equal(t, []string{a.iqn}, a.letIn(t, "vol-1"))
+}
+
+// The delete has looked at everybody; then a node is let in.
+func TestDeleteWhileANodeIsLetIn(t *testing.T) {
+	server := array(t)
+	a, control := newNode(t, server, "node-a").registered(t), newNode(t, server, "control")
+	a.ask(t, "attach", optionsUnder("db", "vol-1"), "node-a")
+	a.ask(t, "detach", "db", "node-a")
+	control.over(func(real Array) Array {
+		return goingOffline{real, func() { a.ask(t, "attach", optionsUnder("db", "vol-1"), "node-a") }}
+	})
+	volume, err := ParseVolume(optionsUnder("db", "vol-1"), "kubernetes")
+	require.NoError(t, err)
+	require.ErrorContains(t, control.Delete(t.Context(), volume), "is in use by "+a.iqn)
+	ai, err := mustArray(t, a).AppInstance(t.Context(), "vol-1")
+	require.NoError(t, err)
+	require.Equal(t, datera.AdminOnline, ai.AdminState, "whom the volume was given cannot log in")
+}
+
+// goingOffline is an array on which something happens just before a volume goes offline.
+type goingOffline struct {
+	Array
+	before func()
+}
+
+func (g goingOffline) SetAdminState(ctx context.Context, id, state string, force bool) (*datera.AppInstance, error) {
+	if state == datera.AdminOffline {
+		g.before()
+	}
+	return g.Array.SetAdminState(ctx, id, state, force)
+}
+
+// Kubernetes takes a volume for attached as long as isattached says so.
+func TestANameThatGoesToAnotherVolumeIsNotAttachedToThat(t *testing.T) {
+	server := array(t)
+	a := newNode(t, server, "node-a").registered(t)
+	a.ask(t, "attach", optionsUnder("db", "vol-1"), "node-a")
+	require.False(t, *a.ask(t, "isattached", optionsUnder("db", "vol-2"), "node-a").Attached, "vol-2 is not there yet")
+	makeVolume(t, a, "vol-2")
+	require.False(t, *a.ask(t, "isattached", optionsUnder("db", "vol-2"), "node-a").Attached)
+	control := newNode(t, server, "control") // which remembers nothing
+	require.True(t, *control.ask(t, "isattached", optionsUnder("db", "vol-1"), "node-a").Attached)
+	require.False(t, *control.ask(t, "isattached", optionsUnder("db", "vol-2"), "node-a").Attached)
 }

@@ -158,8 +158,16 @@ func sameDisk(a, b iscsi.Target) bool {
 	return a.IQN == b.IQN && a.LUN == b.LUN && a.Serial == b.Serial
 }
 
-// startAnew is the one way on with a disk that is not blank: to the array its blocks stay in use even if they are wiped.
-const startAnew = "if it is certain that nothing on it is needed, delete the volume on the array and let it be made anew"
+// startAnew is the one way on with a disk that is not blank: to the array its blocks stay in use even if they are wiped. A
+// volume of the provisioner is never made a second time.
+func startAnew(volume Volume) string {
+	if volume.Provisioned {
+		return "delete the claim with its volume and make a new claim"
+	}
+	return "delete the volume on the array and let it be made anew"
+}
+
+const ifNotNeeded = "if it is certain that nothing on it is needed, "
 
 // format makes the file system if, and only if, there is provably nothing on the disk:
 // the disk reads blank everywhere a file system would be, it has the size that the array
@@ -172,8 +180,8 @@ func (d *Driver) format(ctx context.Context, disk iscsi.Device, attachment Attac
 	switch {
 	case content.Filesystem == volume.Filesystem && content.Damaged:
 		return false, fmt.Errorf("volume %s on %s holds a damaged %s (%s): it is not formatted and not mounted. Try `xfs_repair` or `e2fsck` on a clone of it first, or restore a snapshot; "+
-			"if mkfs was cut off there and nothing was ever written to it, delete the volume on the array and let it be made anew",
-			volume.AppInstance, disk.Path, content.Filesystem, content.Detail)
+			"if mkfs was cut off there and nothing was ever written to it, %s",
+			volume.AppInstance, disk.Path, content.Filesystem, content.Detail, startAnew(volume))
 	case content.Filesystem == volume.Filesystem:
 		return false, nil
 	case content.Filesystem != "":
@@ -181,8 +189,8 @@ func (d *Driver) format(ctx context.Context, disk iscsi.Device, attachment Attac
 			volume.AppInstance, disk.Path, content.Filesystem, content.Detail, volume.Filesystem)
 	case !content.Blank:
 		return false, fmt.Errorf("volume %s on %s has no known file system but is not blank (%s): it is not formatted; it may hold data, or an interrupted mkfs. "+
-			"Look at it with `blkid -p %s`; "+startAnew,
-			volume.AppInstance, disk.Path, content.Detail, disk.Path)
+			"Look at it with `blkid -p %s`; "+ifNotNeeded+"%s",
+			volume.AppInstance, disk.Path, content.Detail, disk.Path, startAnew(volume))
 	case attachment.NeverFormat:
 		return false, fmt.Errorf("volume %s on %s reads blank, but the array says that there is data on it (blocks in use, a clone, or metadata formatted=true): it is not formatted; "+
 			"check the volume on the array, its data may be lost or not restored yet", volume.AppInstance, disk.Path)
@@ -191,7 +199,7 @@ func (d *Driver) format(ctx context.Context, disk iscsi.Device, attachment Attac
 	}
 	request := mount.FormatRequest{Device: disk.Path, Filesystem: volume.Filesystem, Options: volume.MkfsOptions, Bytes: attachment.SizeGiB * gib}
 	if err := d.Mounter.Format(ctx, request); errors.Is(err, mount.ErrNotBlank) {
-		return false, fmt.Errorf("volume %s: %w; %s", volume.AppInstance, err, startAnew)
+		return false, fmt.Errorf("volume %s: %w; "+ifNotNeeded+"%s", volume.AppInstance, err, startAnew(volume))
 	} else if err != nil {
 		return false, fmt.Errorf("volume %s: %w", volume.AppInstance, err)
 	}

@@ -122,5 +122,7 @@ func TestADiskThatIsBlankNoMoreIsRefusedLikeOneThatNeverWas(t *testing.T) {
 	device := n.ask(t, "attach", optionsWith(nil), "node-a").Device
 	disk := n.ask(t, "waitforattach", device, optionsWith(nil)).Device
 	message := n.refused(t, "mountdevice", globalPath, disk, optionsWith(nil))
-	require.Contains(t, message, "not blank: non-zero bytes at offset 0; "+startAnew)
+	require.Contains(t, message, "not blank: non-zero bytes at offset 0; if it is certain that nothing on it is needed, delete the volume on the array and let it be made anew")
+	// A volume of the provisioner is not made a second time.
+	require.Contains(t, startAnew(Volume{Provisioned: true}), "make a new claim")
 }

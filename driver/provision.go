@@ -42,13 +42,13 @@ func (d *Driver) provision(ctx context.Context, array Array, volume Volume) (ai 
 	if err != nil {
 		return nil, false, fmt.Errorf("provision volume %s on %s: %w", volume.AppInstance, array.Server(), err)
 	}
-	ai, err = d.ready(ctx, array, ai, volume)
+	ai, err = d.ready(ctx, array, ai, created, volume)
 	return ai, created, err
 }
 
 // ready makes an app instance fit the options, and waits until it can be used.
-func (d *Driver) ready(ctx context.Context, array Array, ai *datera.AppInstance, volume Volume) (*datera.AppInstance, error) {
-	if err := d.fit(ctx, array, ai, volume); err != nil {
+func (d *Driver) ready(ctx context.Context, array Array, ai *datera.AppInstance, created bool, volume Volume) (*datera.AppInstance, error) {
+	if err := d.fit(ctx, array, ai, created, volume); err != nil {
 		return nil, err
 	}
 	if ai.AdminState != datera.AdminOnline {
@@ -117,13 +117,13 @@ func (d *Driver) explainCreate(err error, volume Volume) error {
 
 // fit refuses an app instance that exists but is too small for the options. A larger one
 // is fine: it has been grown. A clone begins with the size and the limits of its source.
-func (d *Driver) fit(ctx context.Context, array Array, ai *datera.AppInstance, volume Volume) error {
+func (d *Driver) fit(ctx context.Context, array Array, ai *datera.AppInstance, created bool, volume Volume) error {
 	onArray, err := ai.Volume()
 	if err != nil {
 		return fmt.Errorf("volume %s: %w", volume.AppInstance, err)
 	}
 	if volume.Source != "" {
-		if err := d.fitLimits(ctx, array, ai, onArray, volume); err != nil {
+		if err := d.fitLimits(ctx, array, ai, created, onArray, volume); err != nil {
 			return fmt.Errorf("set the limits of the clone %s: %w", volume.AppInstance, err)
 		}
 	}
@@ -143,15 +143,31 @@ func (d *Driver) fit(ctx context.Context, array Array, ai *datera.AppInstance, v
 
 // fitLimits gives a clone the limits of its options, instead of its source's. Once a node has had it, they are the
 // administrator's to change.
-func (d *Driver) fitLimits(ctx context.Context, array Array, ai *datera.AppInstance, onArray *datera.Volume, volume Volume) error {
+func (d *Driver) fitLimits(ctx context.Context, array Array, ai *datera.AppInstance, created bool, onArray *datera.Volume, volume Volume) error {
 	wanted := limits(volume)
-	if wanted == (datera.PerformancePolicy{}) || wanted == onArray.PerformancePolicy || d.madeFor(ai, volume) != nil {
+	if wanted == (datera.PerformancePolicy{}) || wanted == onArray.PerformancePolicy {
 		return nil
 	}
-	if used, err := d.wasAttached(ctx, array, volume); err != nil || used {
-		return err
+	if !created { // by this call: an earlier one may have been killed before it came to the limits
+		unused, err := d.isUnused(ctx, array, ai, volume)
+		if err != nil || !unused {
+			return err
+		}
 	}
 	return array.SetPerformancePolicy(ctx, onArray.Path, wanted)
+}
+
+// isUnused reports whether an app instance was made for the volume and no node has had it since. The group of its name is
+// no proof of use if it is that of a volume which had the name before.
+func (d *Driver) isUnused(ctx context.Context, array Array, ai *datera.AppInstance, volume Volume) (bool, error) {
+	if d.madeFor(ai, volume) != nil {
+		return false, nil
+	}
+	used, err := d.wasAttached(ctx, array, volume)
+	if err != nil || !used {
+		return err == nil, err
+	}
+	return d.leadsElsewhere(ctx, array, d.groupName(volume.Name), volume.AppInstance)
 }
 
 // awaitAvailable waits until the storage instance serves its portals. What creation or

@@ -153,6 +153,29 @@ func TestCloneGetsItsLimitsAfterACrash(t *testing.T) {
 	require.Equal(t, 900, limit(), "a volume that was used is taken for a new one")
 }
 
+// A volume is restored from another one under its name: the group of that name says nothing about the new volume.
+func TestCloneUnderANameThatWasAttachedGetsItsLimits(t *testing.T) {
+	server := array(t)
+	n := newNode(t, server, "node-a").registered(t)
+	n.ask(t, "attach", optionsWith(map[string]string{optVolumeID: "origin"}), "node-a")
+	n.ask(t, "detach", "pv-datera-0", "node-a")
+	for _, made := range []string{"by this call", "by one that was killed"} {
+		options := optionsWith(map[string]string{
+			optVolumeID: strings.ReplaceAll(made, " ", "-"), optMaxIOPS: "500", optSource: "/app_instances/origin/storage_instances/storage-1/volumes/volume-1",
+		})
+		volume, err := ParseVolume(options, "kubernetes")
+		require.NoError(t, err)
+		if made != "by this call" {
+			_, _, err := mustArray(t, n).CreateAppInstance(t.Context(), n.request(volume))
+			require.NoError(t, err)
+		}
+		n.ask(t, "attach", options, "node-a")
+		n.ask(t, "detach", "pv-datera-0", "node-a")
+		clone, _ := server.AppInstance("/root", volume.AppInstance)
+		require.Equal(t, 500, clone.TotalIOPS, "made "+made)
+	}
+}
+
 func TestAForeignCloneKeepsItsLimits(t *testing.T) {
 	server := array(t)
 	n := newNode(t, server, "node-a").registered(t)

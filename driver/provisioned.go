@@ -24,9 +24,10 @@ func (d *Driver) Provision(ctx context.Context, volume Volume) (sizeGiB int64, e
 		return 0, err
 	}
 	defer unlock()
+	created := false
 	ai, err := array.AppInstance(ctx, volume.AppInstance)
 	if errors.Is(err, datera.ErrNotFound) {
-		ai, _, err = array.CreateAppInstance(ctx, d.request(volume))
+		ai, created, err = array.CreateAppInstance(ctx, d.request(volume))
 		err = d.explainCreate(err, volume)
 	}
 	if err == nil {
@@ -35,7 +36,7 @@ func (d *Driver) Provision(ctx context.Context, volume Volume) (sizeGiB int64, e
 	if err != nil {
 		return 0, fmt.Errorf("provision volume %s on %s: %w", volume.AppInstance, array.Server(), err)
 	}
-	if ai, err = d.ready(ctx, array, ai, volume); err != nil {
+	if ai, err = d.ready(ctx, array, ai, created, volume); err != nil {
 		return 0, err
 	}
 	onArray, err := ai.Volume()

@@ -1,0 +1,95 @@
+package driver
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"datera-flexvolume/datera/dateratest"
+)
+
+// between is a way to the array on which something happens before the n-th request.
+func between(t *testing.T, server *dateratest.Server, before map[int]func()) (change func(*Config), made func() int) {
+	t.Helper()
+	forward := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: server.Address()})
+	var count atomic.Int64
+	way := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if happens := before[int(count.Add(1))]; happens != nil {
+			happens()
+		}
+		forward.ServeHTTP(w, r)
+	}))
+	t.Cleanup(way.Close)
+	return func(c *Config) { c.ManagementIP = way.Listener.Addr().String() }, func() int { return int(count.Load()) }
+}
+
+// Three nodes want a volume by two names, one of which led to it before and may lead to another volume now. Whatever the
+// moments at which the second and the third come while the first is at it: the volume lets in whoever is told that he has
+// it, and nobody else.
+func TestNamesInterleave(t *testing.T) {
+	tests := map[string]struct{ name, volume string }{
+		"by the other name":    {"db-old", "vol-1"},
+		"to the other volume":  {"db", "vol-2"},
+		"by the name from ago": {"db", "vol-1"},
+	}
+	for name, first := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			calls := interleave(t, first.name, first.volume, 0, 0, false) // nobody else comes
+			require.Greater(t, calls, 5)
+			for i := 1; i <= calls; i++ {
+				for j := i; j <= calls; j++ {
+					interleave(t, first.name, first.volume, i, j, false)
+					interleave(t, first.name, first.volume, i, j, true)
+				}
+			}
+			t.Logf("%d requests, %d ways to interleave", calls, calls*(calls+1))
+		})
+	}
+}
+
+// interleave lets the first node attach; before its i-th request the second attaches db for vol-1, before the j-th the third
+// attaches db-old for vol-1, or the other way round. It returns how many requests the first one made.
+func interleave(t *testing.T, name, volume string, i, j int, swapped bool) int {
+	server := array(t)
+	second, third := newNode(t, server, "node-2").registered(t), newNode(t, server, "node-3").registered(t)
+	second.ask(t, "attach", optionsUnder("db", "vol-1"), "node-2")
+	second.ask(t, "detach", "db", "node-2")
+	has := map[string][]string{} // by volume
+	attach := func(n *node, name, volume string) func() {
+		return func() {
+			if n.Serve(t.Context(), []string{"attach", optionsUnder(name, volume), n.name}).Status == Success {
+				has[volume] = append(has[volume], n.iqn)
+			}
+		}
+	}
+	comes := []func(){attach(second, "db", "vol-1"), attach(third, "db-old", "vol-1")}
+	if swapped {
+		comes[0], comes[1] = comes[1], comes[0]
+	}
+	before := map[int]func(){i: comes[0]}
+	if i == j {
+		before[i] = func() { comes[0](); comes[1]() }
+	} else {
+		before[j] = comes[1]
+	}
+	change, made := between(t, server, before)
+	_, err := newNode(t, server, "node-1").Register(t.Context(), "node-1", "")
+	require.NoError(t, err)
+	attach(newNode(t, server, "node-1", change), name, volume)()
+	for of, nodes := range has {
+		way := fmt.Sprintf("requests %d and %d, swapped: %v; told that they have %s: %v", i, j, swapped, of, nodes)
+		require.Len(t, nodes, 1, way)
+		require.Equal(t, nodes, second.letIn(t, of), way)
+	}
+	if len(has["vol-1"]) == 0 {
+		require.Empty(t, second.letIn(t, "vol-1"), "requests %d and %d, swapped: %v", i, j, swapped)
+	}
+	return made()
+}
