@@ -14,8 +14,8 @@ import (
 	"datera-flexvolume/datera/dateratest"
 )
 
-// between is a way to the array on which something happens before the n-th request.
-func between(t *testing.T, server *dateratest.Server, before map[int]func()) (change func(*Config), made func() int) {
+// between is a way to the array on which something happens before the n-th request, and by which no request arrives when its node is dead.
+func between(t *testing.T, server *dateratest.Server, before map[int]func(), dead *bool) (change func(*Config), made func() int) {
 	t.Helper()
 	forward := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: server.Address()})
 	var count atomic.Int64
@@ -23,22 +23,39 @@ func between(t *testing.T, server *dateratest.Server, before map[int]func()) (ch
 		if happens := before[int(count.Add(1))]; happens != nil {
 			happens()
 		}
+		if *dead {
+			http.Error(w, "killed", http.StatusForbidden)
+			return
+		}
 		forward.ServeHTTP(w, r)
 	}))
 	t.Cleanup(way.Close)
 	return func(c *Config) { c.ManagementIP = way.Listener.Addr().String() }, func() int { return int(count.Load()) }
 }
 
+// ways are those in which a node comes to a volume, or to its name.
+var ways = map[string]struct{ name, volume string }{
+	"by the other name":    {"db-old", "vol-1"},
+	"to the other volume":  {"db", "vol-2"},
+	"by the name from ago": {"db", "vol-1"},
+}
+
+// formerly is an array on which db led to vol-1, and node-1 is known.
+func formerly(t *testing.T) *dateratest.Server {
+	t.Helper()
+	server := array(t)
+	second := newNode(t, server, "node-2").registered(t)
+	second.ask(t, "attach", optionsUnder("db", "vol-1"), "node-2")
+	second.ask(t, "detach", "db", "node-2")
+	newNode(t, server, "node-1").registered(t)
+	return server
+}
+
 // Three nodes want a volume by two names, one of which led to it before and may lead to another volume now. Whatever the
 // moments at which the second and the third come while the first is at it: the volume lets in whoever is told that he has
 // it, and nobody else.
 func TestNamesInterleave(t *testing.T) {
-	tests := map[string]struct{ name, volume string }{
-		"by the other name":    {"db-old", "vol-1"},
-		"to the other volume":  {"db", "vol-2"},
-		"by the name from ago": {"db", "vol-1"},
-	}
-	for name, first := range tests {
+	for name, first := range ways {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			calls := interleave(t, first.name, first.volume, 0, 0, false) // nobody else comes
@@ -57,10 +74,8 @@ func TestNamesInterleave(t *testing.T) {
 // interleave lets the first node attach; before its i-th request the second attaches db for vol-1, before the j-th the third
 // attaches db-old for vol-1, or the other way round. It returns how many requests the first one made.
 func interleave(t *testing.T, name, volume string, i, j int, swapped bool) int {
-	server := array(t)
-	second, third := newNode(t, server, "node-2").registered(t), newNode(t, server, "node-3").registered(t)
-	second.ask(t, "attach", optionsUnder("db", "vol-1"), "node-2")
-	second.ask(t, "detach", "db", "node-2")
+	server := formerly(t)
+	second, third := newNode(t, server, "node-2"), newNode(t, server, "node-3").registered(t)
 	has := map[string][]string{} // by volume
 	attach := func(n *node, name, volume string) func() {
 		return func() {
@@ -79,9 +94,7 @@ func interleave(t *testing.T, name, volume string, i, j int, swapped bool) int {
 	} else {
 		before[j] = comes[1]
 	}
-	change, made := between(t, server, before)
-	_, err := newNode(t, server, "node-1").Register(t.Context(), "node-1", "")
-	require.NoError(t, err)
+	change, made := between(t, server, before, new(bool))
 	attach(newNode(t, server, "node-1", change), name, volume)()
 	for of, nodes := range has {
 		way := fmt.Sprintf("requests %d and %d, swapped: %v; told that they have %s: %v", i, j, swapped, of, nodes)
@@ -92,4 +105,35 @@ func interleave(t *testing.T, name, volume string, i, j int, swapped bool) int {
 		require.Empty(t, second.letIn(t, "vol-1"), "requests %d and %d, swapped: %v", i, j, swapped)
 	}
 	return made()
+}
+
+// The first node's call is killed before any of its requests. It can be repeated, and when it is over, the others come to
+// the volume by either name.
+func TestNamesAfterAKill(t *testing.T) {
+	for name, first := range ways {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for killed := 1; ; killed++ {
+				server := formerly(t)
+				dead := false
+				change, made := between(t, server, map[int]func(){killed: func() { dead = true }}, &dead)
+				victim := newNode(t, server, "node-1", change)
+				attach := []string{"attach", optionsUnder(first.name, first.volume), "node-1"}
+				victim.Serve(t.Context(), attach)
+				if !dead {
+					require.Greater(t, made(), 5)
+					return
+				}
+				node, other := newNode(t, server, "node-1"), newNode(t, server, "node-3").registered(t)
+				node.ask(t, attach...)
+				require.Equal(t, []string{node.iqn}, node.letIn(t, first.volume), "killed before request %d", killed)
+				node.ask(t, "detach", first.name, "node-1")
+				other.ask(t, "attach", optionsUnder("db-old", "vol-1"), "node-3")
+				require.Equal(t, []string{other.iqn}, node.letIn(t, "vol-1"), "killed before request %d", killed)
+				other.ask(t, "detach", "db-old", "node-3")
+				other.ask(t, "attach", optionsUnder("db", "vol-1"), "node-3")
+				require.Equal(t, []string{other.iqn}, node.letIn(t, "vol-1"), "killed before request %d", killed)
+			}
+		})
+	}
 }
