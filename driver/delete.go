@@ -47,11 +47,14 @@ func (d *Driver) deleteIf(ctx context.Context, volume Volume, check func(*datera
 		return fmt.Errorf("delete volume %s on %s: %w", volume.AppInstance, array.Server(), err)
 	}
 	groups, err := d.refuseInUse(ctx, array, volume, ai)
-	if err != nil {
+	switch {
+	case err != nil && ai != nil && ai.AdminState == datera.AdminOffline: // by an earlier delete that was killed
+		return errors.Join(err, bringOnline(ctx, array, volume, ai))
+	case err != nil:
 		return err
 	}
 	if ai != nil {
-		if err := d.takeOffline(ctx, array, volume, ai); err != nil {
+		if groups, err = d.takeOffline(ctx, array, volume, ai); err != nil {
 			return err
 		}
 		if err := array.DeleteAppInstance(ctx, ai.ID); err != nil {
@@ -67,24 +70,35 @@ func (d *Driver) deleteIf(ctx context.Context, volume Volume, check func(*datera
 }
 
 // takeOffline makes sure that nobody comes to a volume that is about to be deleted: who logs in from here on is too late,
-// who has just done so makes the array refuse, and who has just been let in is seen now.
-func (d *Driver) takeOffline(ctx context.Context, array Array, volume Volume, ai *datera.AppInstance) error {
-	offline, err := array.SetAdminState(ctx, ai.ID, datera.AdminOffline, false)
-	switch {
-	case errors.Is(err, datera.ErrNotFound):
-		return nil
-	case err != nil:
-		return fmt.Errorf("take volume %s offline on %s, unless a node uses it: %w", volume.AppInstance, array.Server(), err)
+// who has just done so makes the array refuse, who has just been let in is seen now, and who is let in from here on sees that
+// the volume is offline (lookAgain). It returns the groups that go with the volume.
+func (d *Driver) takeOffline(ctx context.Context, array Array, volume Volume, ai *datera.AppInstance) ([]string, error) {
+	if _, err := array.SetAdminState(ctx, ai.ID, datera.AdminOffline, false); err != nil && !errors.Is(err, datera.ErrNotFound) {
+		err = fmt.Errorf("take volume %s offline on %s, unless a node uses it: %w", volume.AppInstance, array.Server(), err)
+		return nil, errors.Join(err, bringOnline(ctx, array, volume, ai)) // the array may have done it all the same
 	}
-	if _, err = d.refuseInUse(ctx, array, volume, offline); err == nil {
-		return nil
+	offline, err := array.AppInstance(ctx, ai.ID)
+	if errors.Is(err, datera.ErrNotFound) {
+		return d.refuseInUse(ctx, array, volume, nil)
 	}
+	var groups []string
+	if err == nil {
+		groups, err = d.refuseInUse(ctx, array, volume, offline)
+	}
+	if err != nil {
+		return nil, errors.Join(err, bringOnline(ctx, array, volume, ai))
+	}
+	return groups, nil
+}
+
+// bringOnline undoes takeOffline, also when the call's time is up.
+func bringOnline(ctx context.Context, array Array, volume Volume, ai *datera.AppInstance) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer cancel()
-	if _, onlineErr := array.SetAdminState(ctx, ai.ID, datera.AdminOnline, false); onlineErr != nil {
-		err = errors.Join(err, fmt.Errorf("bring volume %s online again on %s: %w", volume.AppInstance, array.Server(), onlineErr))
+	if _, err := array.SetAdminState(ctx, ai.ID, datera.AdminOnline, false); err != nil {
+		return fmt.Errorf("bring volume %s online again on %s: %w", volume.AppInstance, array.Server(), err)
 	}
-	return err
+	return nil
 }
 
 // deleteGroup deletes a group, unless another volume, of a PersistentVolume of the same name, has it: the array refuses then.

@@ -121,7 +121,7 @@ func (g grant) give(ctx context.Context, instance *datera.StorageInstance) (fres
 	referred, others := instance.ACL.RefersTo(g.group()), otherGroups(instance, []string{g.group()})
 	state, err := g.look(ctx, referred, others, instance.ActiveInitiators)
 	if err != nil {
-		return !referred && !g.isForFormer(ctx), err
+		return !referred && g.isSurelyOwn(ctx), err
 	}
 	if err := g.refuseTwice(ctx, state); err != nil {
 		return false, err
@@ -138,7 +138,14 @@ func (g grant) give(ctx context.Context, instance *datera.StorageInstance) (fres
 			return began, errors.Join(err, g.withdraw(ctx, state, referred, instance.ActiveInitiators))
 		}
 	}
-	fresh = state.fresh || !slices.Contains(state.members, g.iqn) || !referred && !g.isForFormer(ctx)
+	fresh = state.fresh || !slices.Contains(state.members, g.iqn)
+	if !fresh && !referred {
+		former, err := g.driver.leadsElsewhere(ctx, g.array, g.group(), g.volume.AppInstance)
+		if err != nil {
+			return false, err
+		}
+		fresh = !former
+	}
 	if err := g.enter(ctx, instance, state, referred); err != nil {
 		return fresh, err
 	}
@@ -172,7 +179,7 @@ func (g grant) enter(ctx context.Context, instance *datera.StorageInstance, stat
 			return fmt.Errorf("add initiator group %s to the ACL policy of volume %s on %s: %w", g.group(), g.volume.AppInstance, g.array.Server(), err)
 		}
 	}
-	return g.lookAgain(ctx, referred)
+	return g.lookAgain(ctx)
 }
 
 // undo takes the node out again after a failure, also when the call's time is up: kubelet
@@ -349,9 +356,9 @@ func (g grant) confirmAccess(ctx context.Context, before grantState) error {
 	return errors.Join(g.refusal(ctx, rivals), err)
 }
 
-// lookAgain finds those who came by another group at the same time, and whether the group that had no members until now
-// is still the volume's, if it was before.
-func (g grant) lookAgain(ctx context.Context, referred bool) error {
+// lookAgain finds those who came by another group at the same time, and whether the volume still lets the node in: another
+// attach may have taken the group out when it had no members, and a delete the volume offline.
+func (g grant) lookAgain(ctx context.Context) error {
 	ai, err := g.array.AppInstance(ctx, g.volume.AppInstance)
 	if err != nil {
 		return fmt.Errorf("ask %s who holds volume %s: %w", g.array.Server(), g.volume.AppInstance, err)
@@ -360,8 +367,8 @@ func (g grant) lookAgain(ctx context.Context, referred bool) error {
 	if err != nil {
 		return err
 	}
-	if referred && !instance.ACL.RefersTo(g.group()) {
-		return fmt.Errorf("volume %s was attached to node %s while PersistentVolume %s was made to lead to another one: it is tried again", g.volume.AppInstance, g.node, g.volume.Name)
+	if ai.AdminState != datera.AdminOnline || !instance.ACL.RefersTo(g.group()) {
+		return fmt.Errorf("volume %s was attached to node %s while another call took it offline or changed whom it lets in: it is tried again", g.volume.AppInstance, g.node)
 	}
 	others := otherGroups(instance, []string{g.group()})
 	if len(others) == 0 {
@@ -386,7 +393,7 @@ func (g grant) leave(ctx context.Context) error {
 // who was there: a grant of which nobody was told, so that it has no session.
 func (g grant) withdraw(ctx context.Context, state grantState, referred bool, active []string) error {
 	granted := slices.Contains(state.members, g.iqn)
-	if !granted || state.readsOnly(g.iqn) || slices.Contains(active, g.iqn) || !referred && g.isForFormer(ctx) {
+	if !granted || state.readsOnly(g.iqn) || slices.Contains(active, g.iqn) || !referred && !g.isSurelyOwn(ctx) {
 		return nil
 	}
 	return g.driver.revoke(ctx, g.array, g.volume.Name, g.iqn, state)

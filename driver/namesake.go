@@ -14,27 +14,24 @@ import (
 // everybody else from that.
 //
 // A group is taken out of a policy only by somebody who is to be seen there himself, and never put back: who came by the
-// group before is seen by him, who comes later sees him. A crash in between leaves a group too many, which keeps more out
-// than it must; the next attach of the volume that finds it without members takes it out.
+// group before is seen by him, who comes later sees him. Readers overlook each other, and a crash may come in between: then
+// there is a group too many, which keeps more out than it must; the next attach of the volume that finds it without members
+// takes it out.
 
-// leaveFormerVolumes takes the group, of which the node is the only member, out of the ACL policies of the volumes that had
+// leaveFormerVolumes takes the group, of which a writer is the only member, out of the ACL policies of the volumes that had
 // the name before.
 func (g grant) leaveFormerVolumes(ctx context.Context) error {
+	if g.volume.ReadOnly {
+		return nil
+	}
 	leads, err := g.array.AppInstancesReferringTo(ctx, g.group())
 	if err != nil {
 		return fmt.Errorf("ask %s whether PersistentVolume %s led to another volume before: %w", g.array.Server(), g.volume.Name, err)
 	}
 	for _, ai := range leads {
 		for _, former := range ai.StorageInstances {
-			if ai.Name == g.volume.AppInstance || !former.ACL.RefersTo(g.group()) {
+			if isNamed(ai, g.volume.AppInstance) || !former.ACL.RefersTo(g.group()) {
 				continue
-			}
-			state, err := g.state(ctx, nil)
-			if err != nil {
-				return err
-			}
-			if !slices.Equal(state.members, []string{g.iqn}) { // another reader: he may have come for the former volume
-				return nil
 			}
 			if err := g.array.RemoveInitiatorGroup(ctx, former.Path, g.group()); err != nil {
 				return fmt.Errorf("take initiator group %s out of the ACL policy of volume %s, which had the name of PersistentVolume %s before, on %s: %w",
@@ -64,7 +61,7 @@ func (d *Driver) leadsElsewhere(ctx context.Context, array Array, group, appInst
 	if err != nil {
 		return false, fmt.Errorf("ask %s which volumes initiator group %s is for: %w", array.Server(), group, err)
 	}
-	own := slices.ContainsFunc(leads, func(ai datera.AppInstance) bool { return ai.Name == appInstance })
+	own := slices.ContainsFunc(leads, func(ai datera.AppInstance) bool { return isNamed(ai, appInstance) })
 	return len(leads) > 0 && !own, nil
 }
 
@@ -78,7 +75,7 @@ func (d *Driver) otherUse(ctx context.Context, array Array, groups []string, app
 			return "" // it adds to an error only
 		}
 		for _, ai := range leads {
-			if ai.Name != appInstance {
+			if !isNamed(ai, appInstance) {
 				uses = append(uses, fmt.Sprintf("; initiator group %s leads to volume %s, too: if only that one is used there, remove the group from the ACL policy of volume %s on the array",
 					group, ai.Name, appInstance))
 			}
@@ -88,10 +85,16 @@ func (d *Driver) otherUse(ctx context.Context, array Array, groups []string, app
 	return strings.Join(uses, "")
 }
 
-// isForFormer reports whether a grant of a node that was a member before the call is for a volume that had the name before.
-func (g grant) isForFormer(ctx context.Context) bool {
+// isSurelyOwn reports whether what a node was granted before the call is not for a volume that had the name before, also
+// when the call's time is up.
+func (g grant) isSurelyOwn(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer cancel()
 	elsewhere, err := g.driver.leadsElsewhere(ctx, g.array, g.group(), g.volume.AppInstance)
-	return elsewhere && err == nil
+	return !elsewhere && err == nil
+}
+
+// isNamed reports whether an app instance is the one that an option names, by name or ID.
+func isNamed(ai datera.AppInstance, appInstance string) bool {
+	return ai.Name == appInstance || ai.ID == appInstance
 }

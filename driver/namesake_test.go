@@ -203,10 +203,36 @@ func TestANameThatGoesToAnotherVolumeAndFailsLeavesTheFormerAlone(t *testing.T) 
 	a.refused(t, "attach", optionsUnder("db", "vol-2"), "node-a")
 	require.Equal(t, []string{a.iqn}, a.letIn(t, "vol-1"), "the former volume is cut off")
 
+	// Whose the grant is cannot be asked.
+	away := a.over(func(real Array) Array { return unlisted{real} })
+	a.refused(t, "attach", optionsUnder("db", "vol-2"), "node-a")
+	require.Equal(t, []string{a.iqn}, a.letIn(t, "vol-1"), "the former volume is cut off, because a question had no answer")
+	away()
+
 	_, err := mustArray(t, a).AddMember(t.Context(), a.groupName("db"), newNode(t, server, "node-b").registered(t).iqn)
 	require.NoError(t, err)
 	require.Contains(t, a.refused(t, "attach", optionsUnder("db", "vol-2"), "node-a"), "node-b")
 	require.Contains(t, a.letIn(t, "vol-1"), a.iqn, "the former volume is cut off, because a rival is there")
+}
+
+// unlisted is an array that does not list its app instances.
+type unlisted struct{ Array }
+
+func (unlisted) AppInstancesReferringTo(context.Context, string) ([]datera.AppInstance, error) {
+	return nil, errInjected
+}
+
+// An option may name a volume by its ID, too.
+func TestAVolumeThatIsNamedByItsIDIsNoOther(t *testing.T) {
+	server := array(t)
+	a, b := newNode(t, server, "node-a").registered(t), newNode(t, server, "node-b").registered(t)
+	a.ask(t, "attach", optionsUnder("db", "vol-1"), "node-a")
+	ai, err := mustArray(t, a).AppInstance(t.Context(), "vol-1")
+	require.NoError(t, err)
+	require.NotContains(t, b.refused(t, "attach", optionsUnder("db-old", ai.ID), "node-b"), "leads to volume")
+	a.ask(t, "detach", "db", "node-a")
+	b.ask(t, "attach", optionsUnder("db", ai.ID), "node-b")
+	require.Equal(t, []string{b.iqn}, b.letIn(t, "vol-1"))
 }
 
 // Whose a grant is cannot be told where a name leads to two volumes: both are kept, and the message says how to go on.
@@ -297,4 +323,19 @@ func TestANameThatGoesToAnotherVolumeIsNotAttachedToThat(t *testing.T) {
 	control := newNode(t, server, "control") // which remembers nothing
 	require.True(t, *control.ask(t, "isattached", optionsUnder("db", "vol-1"), "node-a").Attached)
 	require.False(t, *control.ask(t, "isattached", optionsUnder("db", "vol-2"), "node-a").Attached)
+}
+
+// An earlier delete was killed after it took the volume offline, and a node had just been let in.
+func TestDeleteThatIsRefusedBringsTheVolumeOnline(t *testing.T) {
+	server := array(t)
+	a := newNode(t, server, "node-a").registered(t)
+	a.ask(t, "attach", optionsUnder("db", "vol-1"), "node-a")
+	_, err := mustArray(t, a).SetAdminState(t.Context(), "vol-1", datera.AdminOffline, true)
+	require.NoError(t, err)
+	volume, err := ParseVolume(optionsUnder("db", "vol-1"), "kubernetes")
+	require.NoError(t, err)
+	require.ErrorContains(t, a.Delete(t.Context(), volume), "is in use by "+a.iqn)
+	ai, err := mustArray(t, a).AppInstance(t.Context(), "vol-1")
+	require.NoError(t, err)
+	require.Equal(t, datera.AdminOnline, ai.AdminState)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -160,7 +161,8 @@ func (d *Driver) fitLimits(ctx context.Context, array Array, ai *datera.AppInsta
 // isUnused reports whether an app instance was made for the volume and no node has had it since. The group of its name is
 // no proof of use if it is that of a volume which had the name before.
 func (d *Driver) isUnused(ctx context.Context, array Array, ai *datera.AppInstance, volume Volume) (bool, error) {
-	if d.madeFor(ai, volume) != nil {
+	refers := func(instance datera.StorageInstance) bool { return instance.ACL.RefersTo(d.groupName(volume.Name)) }
+	if d.madeFor(ai, volume) != nil || slices.ContainsFunc(ai.StorageInstances, refers) {
 		return false, nil
 	}
 	used, err := d.wasAttached(ctx, array, volume)
