@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/uuid"
@@ -44,7 +45,7 @@ type world struct {
 	kube    *fake.Clientset
 	config  driver.Config
 	events  *record.FakeRecorder
-	process *process // nil: calls are the test's own
+	process atomic.Pointer[process] // nil: calls are the test's own; those that were broken off may still look
 }
 
 func newWorld(t *testing.T, objects ...runtime.Object) *world {
@@ -113,7 +114,7 @@ func (p *process) call(name string) (carriedOut, answered bool) {
 func (p *process) last() string { return p.calls[len(p.calls)-1] }
 
 func (w *world) serveArray(answer http.ResponseWriter, request *http.Request) {
-	carriedOut, answered := w.process.call(request.Method + " " + request.URL.Path)
+	carriedOut, answered := w.process.Load().call(request.Method + " " + request.URL.Path)
 	kept := httptest.NewRecorder()
 	if carriedOut {
 		w.array.ServeHTTP(kept, request)
@@ -129,7 +130,7 @@ func (w *world) reactKube(action kubetesting.Action) (handled bool, result runti
 	if action.GetResource().Resource == "events" {
 		return false, nil, nil // they come by themselves
 	}
-	carriedOut, answered := w.process.call(action.GetVerb() + " " + action.GetResource().Resource)
+	carriedOut, answered := w.process.Load().call(action.GetVerb() + " " + action.GetResource().Resource)
 	if answered {
 		return false, nil, nil
 	}
@@ -170,9 +171,8 @@ func (w *world) run(p *process) error {
 
 // as makes the calls in do those of a process.
 func (w *world) as(p *process, do func() error) error {
-	before := w.process
-	w.process = p
-	defer func() { w.process = before }()
+	before := w.process.Swap(p)
+	defer w.process.Store(before)
 	return do()
 }
 
