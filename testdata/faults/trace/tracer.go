@@ -206,6 +206,19 @@ func (t *tracer) enter(task *task) error {
 	return t.watch(task.tid)
 }
 
+// killsAfterWhatGoesOn tells whether the process is to be killed after a step that a thread of it is at.
+func (t *tracer) killsAfterWhatGoesOn() bool {
+	if t.options.Fault.Do != KillAfter {
+		return false
+	}
+	for _, task := range t.tasks {
+		if task.point == t.options.Fault.At && task.point > 0 && !task.child {
+			return true
+		}
+	}
+	return false
+}
+
 func (t *tracer) hold(task *task, goOn func(tid int) error) {
 	task.goOn = goOn
 	t.held, t.until = task, time.Now().Add(t.options.Fault.For)
@@ -237,7 +250,12 @@ func (t *tracer) leave(task *task) error {
 			return nil
 		}
 	}
-	if what, received := t.answer(task, result); received && t.number(task, Answer, what) {
+	what, received := t.answer(task, result)
+	if received && t.killsAfterWhatGoesOn() { // another thread had the answer before the request's own has returned
+		t.kill()
+		return nil
+	}
+	if received && t.number(task, Answer, what) {
 		switch t.options.Fault.Do {
 		case Kill, KillAfter:
 			t.kill()
