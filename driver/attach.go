@@ -246,13 +246,15 @@ func (d *Driver) isAttached(ctx context.Context, volume Volume, node string) (bo
 	if len(state.members) == 0 {
 		return false, nil
 	}
-	var iqn string
-	if hint, found := d.hints().recall(volume.Name); found && hint.Node == node && hint.Volume.AppInstance == volume.AppInstance {
-		iqn = hint.IQN
-	} else if iqn, err = d.memberOf(ctx, array, state, volume.Name, node); err != nil || iqn == "" {
-		return false, err
-	} else if referred, err := d.refersToGroup(ctx, array, volume); err != nil || !referred {
-		return false, err
+	hint, found := d.hints().recall(volume.Name)
+	iqn := hint.IQN
+	if !found || hint.Node != node || hint.Volume.AppInstance != volume.AppInstance {
+		if iqn, err = d.memberOf(ctx, array, state, volume.Name, node); err != nil || iqn == "" {
+			return false, err
+		}
+		if referred, err := d.refersToGroup(ctx, array, volume); err != nil || !referred {
+			return false, err
+		}
 	}
 	// Who may only read is not attached for one that writes: Kubernetes attaches anew then.
 	return slices.Contains(state.members, iqn) && (volume.ReadOnly || !state.readsOnly(iqn)), nil

@@ -45,6 +45,8 @@ func TestBudgetsOfRequests(t *testing.T) {
 	spends("attach, first ever, with login", "attach", options, "node-a")
 	spends("attach, repeated", "attach", options, "node-a")
 	spends("isattached", "isattached", options, "node-a")
+	n.hints().forget("pv-datera-0")
+	spends("isattached, nothing known of the attach", "isattached", options, "node-a")
 	spends("detach", "detach", "pv-datera-0", "node-a")
 	spends("detach, repeated", "detach", "pv-datera-0", "node-a")
 	spends("isattached", "isattached", options, "node-a")

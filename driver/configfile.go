@@ -34,11 +34,7 @@ func redactedSyntax(err error) error {
 		return unknownConfigKey(match[1])
 	}
 	if mismatch, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && mismatch.Field != "" {
-		accepted := acceptedFor(mismatch.Type)
-		if mismatch.Field == "aliases" { // whose elements have a type of their own
-			accepted = "a list of texts, such as [first, second]"
-		}
-		return fmt.Errorf("%s: accepted is %s", mismatch.Field, accepted)
+		return fmt.Errorf("%s: accepted is %s", mismatch.Field, acceptedFor(typeOf(reflect.TypeFor[Config](), mismatch.Field)))
 	}
 	return errors.New("it is neither valid JSON nor valid YAML of keys and their values (the offending text is not shown, it may hold a secret)")
 }
@@ -47,6 +43,8 @@ func acceptedFor(field reflect.Type) string {
 	switch field.Kind() {
 	case reflect.Int:
 		return "a whole number, without quotes"
+	case reflect.Slice:
+		return "a list of texts, such as [first, second]"
 	case reflect.Struct:
 		return "a section with the keys " + strings.Join(keysOf(field), ", ")
 	}
@@ -83,11 +81,31 @@ func unknownConfigKey(key string) error {
 // lastOf is the name of a key within its section.
 func lastOf(key string) string { return key[strings.LastIndex(key, ".")+1:] }
 
+// typeOf is that of a key as keysOf lists it.
+func typeOf(section reflect.Type, key string) reflect.Type {
+	first, rest, nested := strings.Cut(key, ".")
+	for _, field := range reflect.VisibleFields(section) {
+		switch {
+		case keyOfField(field) != first:
+		case nested:
+			return typeOf(field.Type, rest)
+		default:
+			return field.Type
+		}
+	}
+	return reflect.TypeFor[string]()
+}
+
+func keyOfField(field reflect.StructField) string {
+	key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+	return key
+}
+
 // keysOf lists the keys of a section, and those of the sections in it as "log.level".
 func keysOf(section reflect.Type) []string {
 	var keys []string
 	for _, field := range reflect.VisibleFields(section) {
-		key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		key := keyOfField(field)
 		if key == "-" || key == "" {
 			continue
 		}

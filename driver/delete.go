@@ -150,20 +150,20 @@ func (d *Driver) refuseInUse(ctx context.Context, array Array, volume Volume, ai
 	}
 	holders := slices.Clone(active)
 	perhapsStale := false
-	var by []string
+	var holding []string
 	for name, group := range groups {
 		if len(group.Members) == 0 || slices.Contains(elsewhere, name) || slices.Contains(direct, name) {
 			continue
 		}
 		perhapsStale = perhapsStale || slices.Contains(d.groupNames(volume.AppInstance), name)
-		holders, by = append(holders, group.Members...), append(by, name)
+		holders, holding = append(holders, group.Members...), append(holding, name)
 	}
 	if len(holders) > 0 {
 		remedy := "delete the pods that use it first"
 		if perhapsStale && len(active) == 0 {
 			remedy += fmt.Sprintf("; nobody has a session, so if attach mode none left this grant, delete the volume where the configuration says %q: %q", "attach", AttachNone)
 		}
-		remedy += d.otherUse(ctx, array, by, volume.AppInstance)
+		remedy += d.otherUse(ctx, array, holding, volume.AppInstance)
 		slices.Sort(holders)
 		return nil, fmt.Errorf("volume %s is in use by %s: %s", volume.AppInstance, strings.Join(slices.Compact(holders), ", "), remedy)
 	}

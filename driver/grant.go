@@ -39,7 +39,7 @@ type grantState struct {
 	members []string // IQNs that may log in
 	readers []string // IQNs that attached read-only
 	others  []string // IQNs that may log in by the group of another PersistentVolume or cluster
-	by      []string // those groups
+	foreign []string // those groups
 	vacant  []string // such groups that have no members
 }
 
@@ -55,7 +55,7 @@ func (d *Driver) grantState(groups map[string]*datera.InitiatorGroup, name strin
 		case len(found.Members) == 0:
 			state.vacant = append(state.vacant, group)
 		default:
-			state.others, state.by = append(state.others, found.Members...), append(state.by, group)
+			state.others, state.foreign = append(state.others, found.Members...), append(state.foreign, group)
 		}
 	}
 	return state
@@ -274,7 +274,7 @@ func (g grant) awaitOutsiders(ctx context.Context, state grantState) error {
 }
 
 func (g grant) otherUse(ctx context.Context, state grantState) string {
-	return g.driver.otherUse(ctx, g.array, state.by, g.volume.AppInstance)
+	return g.driver.otherUse(ctx, g.array, state.foreign, g.volume.AppInstance)
 }
 
 func (g grant) refusal(ctx context.Context, rivals []string) error {

@@ -14,23 +14,32 @@ import (
 	"datera-flexvolume/datera/dateratest"
 )
 
-// between is a way to the array on which something happens before the n-th request, and by which no request arrives when its node is dead.
-func between(t *testing.T, server *dateratest.Server, before map[int]func(), dead *bool) (change func(*Config), made func() int) {
+// way leads to the array all requests that arrive.
+func way(t *testing.T, server *dateratest.Server, arrives func(*http.Request) bool) func(*Config) {
 	t.Helper()
 	forward := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: server.Address()})
-	var count atomic.Int64
-	way := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if happens := before[int(count.Add(1))]; happens != nil {
-			happens()
-		}
-		if *dead {
+	listens := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !arrives(r) {
 			http.Error(w, "killed", http.StatusForbidden)
 			return
 		}
 		forward.ServeHTTP(w, r)
 	}))
-	t.Cleanup(way.Close)
-	return func(c *Config) { c.ManagementIP = way.Listener.Addr().String() }, func() int { return int(count.Load()) }
+	t.Cleanup(listens.Close)
+	return func(c *Config) { c.ManagementIP = listens.Listener.Addr().String() }
+}
+
+// between is a way to the array on which something happens before the n-th request, and by which no request arrives when its node is dead.
+func between(t *testing.T, server *dateratest.Server, before map[int]func(), dead *bool) (change func(*Config), made func() int) {
+	t.Helper()
+	var count atomic.Int64
+	change = way(t, server, func(*http.Request) (arrives bool) {
+		if happens := before[int(count.Add(1))]; happens != nil {
+			happens()
+		}
+		return !*dead
+	})
+	return change, func() int { return int(count.Load()) }
 }
 
 // ways are those in which a node comes to a volume, or to its name.

@@ -60,6 +60,13 @@ func optionsUnder(name, volume string) string {
 	return optionsWith(map[string]string{keyName: name, optVolumeID: volume, optRetainPolicy: "never"})
 }
 
+func volumeUnder(t *testing.T, name, id string) Volume {
+	t.Helper()
+	volume, err := ParseVolume(optionsUnder(name, id), "kubernetes")
+	require.NoError(t, err)
+	return volume
+}
+
 func TestANameThatGoesToAnotherVolumeOpensTheFormerToNobody(t *testing.T) {
 	server := array(t)
 	a, b := newNode(t, server, "node-a").registered(t), newNode(t, server, "node-b").registered(t)
@@ -101,8 +108,7 @@ func TestANameThatGoesToAnotherVolumeIsNotJudgedBySessions(t *testing.T) {
 	a.ask(t, "attach", optionsUnder("db", "vol-2"), "node-a") // whose session is about to begin
 	setActiveInitiators(t, server, "vol-1", a.iqn)
 	require.Contains(t, b.refused(t, "attach", optionsUnder("db-2", "vol-2"), "node-b"), "node-a")
-	volume, err := ParseVolume(optionsUnder("db", "vol-2"), "kubernetes")
-	require.NoError(t, err)
+	volume := volumeUnder(t, "db", "vol-2")
 	require.ErrorContains(t, b.Delete(t.Context(), volume), "is in use by "+a.iqn)
 	require.Equal(t, []string{a.iqn}, a.letIn(t, "vol-2"))
 }
@@ -147,11 +153,7 @@ func TestTwoNamesOnOneNodeAfterOneWasMadeAnew(t *testing.T) {
 func TestDeleteWhereTheNameIsAnotherVolumesByNow(t *testing.T) {
 	server := array(t)
 	n := newNode(t, server, "node-a").registered(t)
-	volume := func(id string) Volume {
-		v, err := ParseVolume(optionsUnder("db", id), "kubernetes")
-		require.NoError(t, err)
-		return v
-	}
+	volume := func(id string) Volume { return volumeUnder(t, "db", id) }
 	n.ask(t, "attach", optionsUnder("db", "vol-1"), "node-a")
 	n.ask(t, "detach", "db", "node-a")
 	n.ask(t, "attach", optionsUnder("db", "vol-2"), "node-a")
@@ -172,8 +174,7 @@ func TestDeleteBothVolumesOfAName(t *testing.T) {
 	}
 	n.ask(t, "detach", "db", "node-a")
 	for _, id := range []string{"vol-1", "vol-2"} {
-		volume, err := ParseVolume(optionsUnder("db", id), "kubernetes")
-		require.NoError(t, err)
+		volume := volumeUnder(t, "db", id)
 		require.NoError(t, n.Delete(t.Context(), volume))
 	}
 	groups, err := mustArray(t, n).InitiatorGroups(t.Context(), n.groupNames("db")...)
@@ -246,8 +247,7 @@ func TestANameThatLeadsToTwoVolumesIsNamed(t *testing.T) {
 
 	remedy := "initiator group " + a.groupName("db") + " leads to volume vol-2, too: if only that one is used there, remove the group from the ACL policy of volume vol-1"
 	require.Contains(t, b.refused(t, "attach", optionsUnder("db-old", "vol-1"), "node-b"), remedy)
-	volume, err := ParseVolume(optionsUnder("db-old", "vol-1"), "kubernetes")
-	require.NoError(t, err)
+	volume := volumeUnder(t, "db-old", "vol-1")
 	require.ErrorContains(t, b.Delete(t.Context(), volume), remedy)
 	require.Contains(t, c.refused(t, "attach", optionsUnder("db-old", "vol-1"), "node-c"), remedy)
 }
@@ -276,8 +276,7 @@ func TestDeleteWhileTheFirstNodeComes(t *testing.T) {
 	makeVolume(t, a, "vol-1")
 	attaches := sync.OnceFunc(func() { a.ask(t, "attach", optionsUnder("db", "vol-1"), "node-a") })
 	control.over(func(real Array) Array { return meddled{Array: real, volume: attaches} })
-	volume, err := ParseVolume(optionsUnder("db", "vol-1"), "kubernetes")
-	require.NoError(t, err)
+	volume := volumeUnder(t, "db", "vol-1")
 	require.ErrorContains(t, control.Delete(t.Context(), volume), "is in use by "+a.iqn)
 	require.Equal(t, []string{a.iqn}, a.letIn(t, "vol-1"))
 }
@@ -289,27 +288,13 @@ func TestDeleteWhileANodeIsLetIn(t *testing.T) {
 	a.ask(t, "attach", optionsUnder("db", "vol-1"), "node-a")
 	a.ask(t, "detach", "db", "node-a")
 	control.over(func(real Array) Array {
-		return goingOffline{real, func() { a.ask(t, "attach", optionsUnder("db", "vol-1"), "node-a") }}
+		return beforeOffline{real, func() { a.ask(t, "attach", optionsUnder("db", "vol-1"), "node-a") }}
 	})
-	volume, err := ParseVolume(optionsUnder("db", "vol-1"), "kubernetes")
-	require.NoError(t, err)
+	volume := volumeUnder(t, "db", "vol-1")
 	require.ErrorContains(t, control.Delete(t.Context(), volume), "is in use by "+a.iqn)
 	ai, err := mustArray(t, a).AppInstance(t.Context(), "vol-1")
 	require.NoError(t, err)
 	require.Equal(t, datera.AdminOnline, ai.AdminState, "whom the volume was given cannot log in")
-}
-
-// goingOffline is an array on which something happens just before a volume goes offline.
-type goingOffline struct {
-	Array
-	before func()
-}
-
-func (g goingOffline) SetAdminState(ctx context.Context, id, state string, force bool) (*datera.AppInstance, error) {
-	if state == datera.AdminOffline {
-		g.before()
-	}
-	return g.Array.SetAdminState(ctx, id, state, force)
 }
 
 // Kubernetes takes a volume for attached as long as isattached says so.
@@ -332,8 +317,7 @@ func TestDeleteThatIsRefusedBringsTheVolumeOnline(t *testing.T) {
 	a.ask(t, "attach", optionsUnder("db", "vol-1"), "node-a")
 	_, err := mustArray(t, a).SetAdminState(t.Context(), "vol-1", datera.AdminOffline, true)
 	require.NoError(t, err)
-	volume, err := ParseVolume(optionsUnder("db", "vol-1"), "kubernetes")
-	require.NoError(t, err)
+	volume := volumeUnder(t, "db", "vol-1")
 	require.ErrorContains(t, a.Delete(t.Context(), volume), "is in use by "+a.iqn)
 	ai, err := mustArray(t, a).AppInstance(t.Context(), "vol-1")
 	require.NoError(t, err)

@@ -52,7 +52,7 @@ func TestAttachMarksVolumesWithData(t *testing.T) {
 			require.NoError(t, mustArray(t, n).SetMetadata(t.Context(), "kube-pv-datera-0", map[string]string{"formatted": "true"}))
 		}, nil, true},
 		"a clone": {func(t *testing.T, s *dateratest.Server, n *node) { makeVolume(t, n, "origin") },
-			map[string]string{optSource: "/app_instances/origin/storage_instances/storage-1/volumes/volume-1"}, true},
+			map[string]string{optSource: originPath}, true},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -108,7 +108,7 @@ func TestCloneGrowsToItsSizeAndGetsItsLimits(t *testing.T) {
 	n := newNode(t, array(t), "node-a").registered(t)
 	makeVolume(t, n, "origin")
 	n.ask(t, "attach", optionsWith(map[string]string{
-		optSource: "/app_instances/origin/storage_instances/storage-1/volumes/volume-1", optSize: "150", optMaxIOPS: "500",
+		optSource: originPath, optSize: "150", optMaxIOPS: "500",
 	}), "node-a")
 	ai, err := mustArray(t, n).AppInstance(t.Context(), "kube-pv-datera-0")
 	require.NoError(t, err)
@@ -118,15 +118,24 @@ func TestCloneGrowsToItsSizeAndGetsItsLimits(t *testing.T) {
 	require.EqualValues(t, 500, volume.PerformancePolicy.TotalIOPSMax)
 }
 
+const originPath = "/app_instances/origin/storage_instances/storage-1/volumes/volume-1"
+
+// cloneOfOrigin is a clone with limits that is not there yet.
+func cloneOfOrigin(t *testing.T) (server *dateratest.Server, n *node, options string, volume Volume) {
+	t.Helper()
+	server = array(t)
+	n = newNode(t, server, "node-a").registered(t)
+	makeVolume(t, n, "origin")
+	options = optionsWith(map[string]string{optSource: originPath, optMaxIOPS: "500"})
+	volume, err := ParseVolume(options, "kubernetes")
+	require.NoError(t, err)
+	return server, n, options, volume
+}
+
 // Limits are set once, before the first node has the clone, also when the call that made it was killed: who changes them on
 // the array later has the last word.
 func TestCloneGetsItsLimitsAfterACrash(t *testing.T) {
-	server := array(t)
-	n := newNode(t, server, "node-a").registered(t)
-	makeVolume(t, n, "origin")
-	options := optionsWith(map[string]string{optSource: "/app_instances/origin/storage_instances/storage-1/volumes/volume-1", optMaxIOPS: "500"})
-	volume, err := ParseVolume(options, "kubernetes")
-	require.NoError(t, err)
+	server, n, options, volume := cloneOfOrigin(t)
 	a := mustArray(t, n)
 	ai, _, err := a.CreateAppInstance(t.Context(), n.request(volume)) // and no further
 	require.NoError(t, err)
@@ -161,7 +170,7 @@ func TestCloneUnderANameThatWasAttachedGetsItsLimits(t *testing.T) {
 	n.ask(t, "detach", "pv-datera-0", "node-a")
 	for _, made := range []string{"by this call", "by one that was killed"} {
 		options := optionsWith(map[string]string{
-			optVolumeID: strings.ReplaceAll(made, " ", "-"), optMaxIOPS: "500", optSource: "/app_instances/origin/storage_instances/storage-1/volumes/volume-1",
+			optVolumeID: strings.ReplaceAll(made, " ", "-"), optMaxIOPS: "500", optSource: originPath,
 		})
 		volume, err := ParseVolume(options, "kubernetes")
 		require.NoError(t, err)
@@ -177,12 +186,7 @@ func TestCloneUnderANameThatWasAttachedGetsItsLimits(t *testing.T) {
 }
 
 func TestAForeignCloneKeepsItsLimits(t *testing.T) {
-	server := array(t)
-	n := newNode(t, server, "node-a").registered(t)
-	makeVolume(t, n, "origin")
-	options := optionsWith(map[string]string{optSource: "/app_instances/origin/storage_instances/storage-1/volumes/volume-1", optMaxIOPS: "500"})
-	volume, err := ParseVolume(options, "kubernetes")
-	require.NoError(t, err)
+	server, n, options, volume := cloneOfOrigin(t)
 	request := n.request(volume)
 	request.Descr = "made by an administrator"
 	a := mustArray(t, n)

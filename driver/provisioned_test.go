@@ -64,7 +64,7 @@ func TestReclaimInModeNone(t *testing.T) {
 	// The node dies: nobody gives its grant back.
 	setActiveInitiators(t, server, volume.AppInstance)
 	away := n.over(func(real Array) Array {
-		return loginBeforeOffline{real, func() { setActiveInitiators(t, server, volume.AppInstance, n.iqn) }}
+		return beforeOffline{real, func() { setActiveInitiators(t, server, volume.AppInstance, n.iqn) }}
 	})
 	require.ErrorContains(t, n.Reclaim(t.Context(), volume), "unless a node uses it", "a node that logged in at the last moment lost its data")
 	away()
@@ -74,15 +74,17 @@ func TestReclaimInModeNone(t *testing.T) {
 	require.False(t, left, "the volume's initiator group is still on the array")
 }
 
-// loginBeforeOffline lets somebody log in between the look for sessions and the end of the volume.
-type loginBeforeOffline struct {
+// beforeOffline is an array on which somebody comes just before a volume goes offline.
+type beforeOffline struct {
 	Array
 	comes func()
 }
 
-func (l loginBeforeOffline) SetAdminState(ctx context.Context, id, state string, force bool) (*datera.AppInstance, error) {
-	l.comes()
-	return l.Array.SetAdminState(ctx, id, state, force)
+func (b beforeOffline) SetAdminState(ctx context.Context, id, state string, force bool) (*datera.AppInstance, error) {
+	if state == datera.AdminOffline {
+		b.comes()
+	}
+	return b.Array.SetAdminState(ctx, id, state, force)
 }
 
 // What the provisioner made and somebody deleted is not made again, blank, behind the

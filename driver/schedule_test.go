@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -16,7 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"datera-flexvolume/datera"
-	"datera-flexvolume/datera/dateratest"
 )
 
 var schedules = flag.Int("schedules", 20, "how many orders of requests TestSchedules tries of each kind")
@@ -37,18 +33,11 @@ type waiting struct {
 	goOn          chan struct{}
 }
 
-// way leads a node to the array.
-func (s *schedule) way(t *testing.T, server *dateratest.Server, node string) func(*Config) {
-	t.Helper()
-	forward := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: server.Address()})
-	way := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		goOn := make(chan struct{})
-		s.arrived <- waiting{node, r.Method + " " + r.URL.Path, goOn}
-		<-goOn
-		forward.ServeHTTP(w, r)
-	}))
-	t.Cleanup(way.Close)
-	return func(c *Config) { c.ManagementIP = way.Listener.Addr().String() }
+// wait keeps a node's request until it is its turn.
+func (s *schedule) wait(node string, r *http.Request) {
+	goOn := make(chan struct{})
+	s.arrived <- waiting{node, r.Method + " " + r.URL.Path, goOn}
+	<-goOn
 }
 
 // run runs what the nodes do until all are done. A node goes on where it is rather than not: most calls are short.
@@ -115,11 +104,7 @@ func (s *schedule) do(t *testing.T, n *node, act string) {
 		reply := n.Serve(t.Context(), []string{"detach", name, n.name})
 		s.note("%s: %s: %s %s", n.name, act, reply.Status, reply.Message)
 	case "delete":
-		volume, err := ParseVolume(optionsUnder(name, id), "kubernetes")
-		if err == nil {
-			err = n.Delete(t.Context(), volume)
-		}
-		s.note("%s: %s: %v", n.name, act, err)
+		s.note("%s: %s: %v", n.name, act, n.Delete(t.Context(), volumeUnder(t, name, id)))
 	}
 }
 
@@ -169,7 +154,8 @@ func TestSchedules(t *testing.T) {
 				var nodes []func()
 				for i, acts := range mayDo {
 					name := fmt.Sprintf("node-%d", i+1)
-					n, does := newNode(t, server, name, s.way(t, server, name)), acts[s.random.IntN(len(acts))]
+					inTurn := way(t, server, func(r *http.Request) bool { s.wait(name, r); return true })
+					n, does := newNode(t, server, name, inTurn), acts[s.random.IntN(len(acts))]
 					nodes = append(nodes, func() {
 						for _, act := range does {
 							s.do(t, n, act)
