@@ -39,13 +39,14 @@ type dataPath struct {
 
 	mu       sync.Mutex // guards what follows
 	failures map[string]string
+	serving  map[string]bool // IQNs of the targets that are there
 	pretence map[string][]string
 	copying  map[string]bool // files that are being written
 }
 
 func newDataPath(o Options) *dataPath {
 	d := &dataPath{backend: o.Backend, dir: o.StateDir, applied: map[string]target.Target{}, failures: map[string]string{},
-		pretence: map[string][]string{}, copying: map[string]bool{}}
+		serving: map[string]bool{}, pretence: map[string][]string{}, copying: map[string]bool{}}
 	d.life, d.end = context.WithCancel(context.Background())
 	return d
 }
@@ -208,7 +209,7 @@ func (s *Server) removeTargets(ctx context.Context, wanted []target.Target) bool
 		if err == nil {
 			delete(s.data.applied, iqn)
 		}
-		ok = s.noteFailure(iqn, err) && ok
+		ok = s.noteOutcome(iqn, false, err) && ok
 	}
 	return ok
 }
@@ -225,14 +226,15 @@ func (s *Server) applyTarget(ctx context.Context, t target.Target) bool {
 	if err == nil {
 		s.data.applied[t.IQN] = t
 	}
-	return s.noteFailure(t.IQN, err)
+	return s.noteOutcome(t.IQN, true, err)
 }
 
-// noteFailure keeps the reason why a target is not as it should be, for op_state and causes.
-func (s *Server) noteFailure(iqn string, err error) bool {
+// noteOutcome keeps whether a target is there, and the reason why it is not as it should be, for op_state and causes.
+func (s *Server) noteOutcome(iqn string, serves bool, err error) bool {
 	s.data.mu.Lock()
 	defer s.data.mu.Unlock()
 	if err == nil {
+		s.data.serving[iqn] = serves
 		delete(s.data.failures, iqn)
 		return true
 	}
@@ -246,6 +248,13 @@ func (d *dataPath) failure(iqn string) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.failures[iqn]
+}
+
+// waits reports whether the target of an IQN is still to be made.
+func (d *dataPath) waits(iqn string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.backend != nil && !d.serving[iqn]
 }
 
 // faultsChanged brings the portals in line, now and when the fault is over.

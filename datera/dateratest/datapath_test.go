@@ -25,6 +25,7 @@ type fakeTarget struct {
 	fail    error
 	opening error
 	closed  bool
+	applies func() // is called before a target is made
 }
 
 func (f *fakeTarget) Name() string  { return "fake" }
@@ -36,6 +37,9 @@ func (f *fakeTarget) Open(context.Context, string, string, []netip.AddrPort) err
 }
 
 func (f *fakeTarget) Apply(_ context.Context, t target.Target) error {
+	if f.applies != nil {
+		f.applies()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fail == nil {
@@ -161,6 +165,18 @@ func TestTargetFails(t *testing.T) {
 	c.ok("PUT", "/app_instances/pv-1", js{"admin_state": "offline", "force": true})
 	backend.setFailure(nil)
 	soon(t, "removed at last", func() bool { _, served := backend.get(iqn); return !served })
+}
+
+// A storage instance that becomes available by itself is not said to be so before its target is there.
+func TestTargetIsBeingMade(t *testing.T) {
+	_, backend, c, _ := startWithTarget(t, dateratest.WithOpStateDelay(10*time.Millisecond))
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	backend.applies = sync.OnceFunc(func() { close(begun); <-goOn })
+	c.ok("POST", "/app_instances", simple("pv-1", 1))
+	<-begun
+	require.Equal(t, "unavailable", c.ok("GET", si, nil)["op_state"])
+	close(goOn)
+	soon(t, "target", func() bool { return c.ok("GET", si, nil)["op_state"] == "available" })
 }
 
 func TestBackendDoesNotOpen(t *testing.T) {

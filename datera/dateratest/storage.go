@@ -1,6 +1,7 @@
 package dateratest
 
 import (
+	"net/http"
 	"slices"
 
 	"github.com/google/uuid"
@@ -95,6 +96,9 @@ func (c *call) stateOf(si *storageInstance) (string, []string) {
 	state := si.Ready.state(c.at)
 	if reason := c.data.failure(si.IQN); state == "available" && reason != "" {
 		return "failed", []string{reason}
+	}
+	if c.method == http.MethodGet && c.data.waits(si.IQN) { // a call that changes something is answered when the target is there
+		return "unavailable", []string{}
 	}
 	return state, []string{}
 }
