@@ -124,7 +124,12 @@ func (d *Driver) directGroups(volume Volume) []string {
 
 // union is a and what b has besides.
 func union(a, b []string) []string {
-	return append(slices.Clone(a), slices.DeleteFunc(slices.Clone(b), func(element string) bool { return slices.Contains(a, element) })...)
+	return append(slices.Clone(a), without(b, a)...)
+}
+
+// without is what a has and b has not.
+func without(a, b []string) []string {
+	return slices.DeleteFunc(slices.Clone(a), func(element string) bool { return slices.Contains(b, element) })
 }
 
 // refuseInUse says who holds the volume, by whatever PersistentVolume or cluster; ai is nil

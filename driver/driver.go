@@ -8,6 +8,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"time"
 
 	"datera-flexvolume/datera"
 	"datera-flexvolume/iscsi"
@@ -77,6 +78,8 @@ type Driver struct {
 	Initiator   Initiator
 	Mounter     Mounter
 	Log         *slog.Logger
+
+	watch time.Duration // watchTime, but for tests
 }
 
 func (d *Driver) journal() journal { return journal{d.Config.StateDir} }

@@ -294,7 +294,7 @@ func newNode(t *testing.T, server *dateratest.Server, name string, change ...fun
 	}
 	h := newHost(name)
 	return &node{name: name, host: h, Driver: &Driver{
-		Config: config, Initiator: h, Mounter: h, Log: slog.New(slog.DiscardHandler),
+		Config: config, Initiator: h, Mounter: h, Log: slog.New(slog.DiscardHandler), watch: time.Second,
 		OpenArray: func(scheme string, credentials Credentials, tenant string) (Array, error) {
 			return datera.New(datera.Config{
 				Address: credentials.Server.String(), Scheme: scheme, Username: credentials.Username, Password: credentials.Password,

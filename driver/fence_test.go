@@ -276,6 +276,24 @@ func TestTakeOverThatIsCutOffIsUndone(t *testing.T) {
 	require.Equal(t, []string{a.iqn}, a.members(server, "kube-pv-datera-0"), "the grants are not as they were")
 }
 
+// Only who was there all the time is taken over: who has just come may be about to log in.
+func TestTakeOverSparesWhoHasJustCome(t *testing.T) {
+	server := array(t)
+	a, b := newNode(t, server, "node-a", attachMode(AttachNone)), newNode(t, server, "node-b", attachMode(AttachNone))
+	a.used(t, "kube-pv-datera-0")
+	a.leaveGrantTo(t, "kube-pv-datera-0", "node-dead")
+	looks := 0
+	b.over(func(real Array) Array {
+		return meddled{Array: real, volume: func() {
+			if looks++; looks == 3 { // to provision, for sessions, for sessions once more
+				a.leaveGrantTo(t, "kube-pv-datera-0", "node-c")
+			}
+		}}
+	})
+	require.Contains(t, b.refused(t, "mount", podPath, optionsWith(nil)), "node-c")
+	require.Equal(t, []string{newHost("node-dead").iqn, newHost("node-c").iqn}, a.members(server, "kube-pv-datera-0"))
+}
+
 // A reader that comes back in the moment of a take-over is a reader still.
 func TestTakeOverGivesAReaderBack(t *testing.T) {
 	server := array(t)

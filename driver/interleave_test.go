@@ -2,42 +2,47 @@ package driver
 
 import (
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"datera-flexvolume/datera/dateratest"
 )
 
-// way leads to the array all requests that arrive.
-func way(t *testing.T, server *dateratest.Server, arrives func(*http.Request) bool) func(*Config) {
+// way leads to the array what passes.
+func way(t *testing.T, server *dateratest.Server, passes func(w http.ResponseWriter, r *http.Request, array http.Handler)) func(*Config) {
 	t.Helper()
-	forward := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: server.Address()})
-	listens := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !arrives(r) {
-			http.Error(w, "killed", http.StatusForbidden)
-			return
-		}
-		forward.ServeHTTP(w, r)
-	}))
+	array := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: server.Address()})
+	array.ErrorLog = log.New(io.Discard, "", 0)
+	listens := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { passes(w, r, array) }))
 	t.Cleanup(listens.Close)
 	return func(c *Config) { c.ManagementIP = listens.Listener.Addr().String() }
 }
+
+// refuse answers a call that was killed.
+func refuse(w http.ResponseWriter) { http.Error(w, "killed", http.StatusForbidden) }
 
 // between is a way to the array on which something happens before the n-th request, and by which no request arrives when its node is dead.
 func between(t *testing.T, server *dateratest.Server, before map[int]func(), dead *bool) (change func(*Config), made func() int) {
 	t.Helper()
 	var count atomic.Int64
-	change = way(t, server, func(*http.Request) (arrives bool) {
+	change = way(t, server, func(w http.ResponseWriter, r *http.Request, array http.Handler) {
 		if happens := before[int(count.Add(1))]; happens != nil {
 			happens()
 		}
-		return !*dead
+		if *dead {
+			refuse(w)
+			return
+		}
+		array.ServeHTTP(w, r)
 	})
 	return change, func() int { return int(count.Load()) }
 }
@@ -145,4 +150,49 @@ func TestNamesAfterAKill(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A node takes a volume over from one that seems to be gone. Whatever the moment at which that one comes back: whoever is
+// told that he has the volume has it, and nobody else.
+func TestTakeOverInterleaves(t *testing.T) {
+	tests := map[string][]string{ // who has a grant and no session
+		"from one": {"node-a"}, "from one, after a kill": {"node-a", "node-b"}, "from two": {"node-a", "node-c"},
+	}
+	for name, left := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			i := 1
+			for comesBackBefore(t, left, i) {
+				i++
+			}
+			require.Greater(t, i, 10)
+		})
+	}
+}
+
+// comesBackBefore lets node-b mount a volume to which others have grants, and node-a, one of them, before node-b's i-th request.
+// It reports whether there was such a request.
+func comesBackBefore(t *testing.T, left []string, i int) (came bool) {
+	t.Helper()
+	server := array(t)
+	door, atOnce := newDoor(server), func(string) error { return nil }
+	a := door.guest(t, "node-a", atOnce)
+	a.used(t, "vol-1")
+	for _, name := range left {
+		a.leaveGrantTo(t, "vol-1", name)
+	}
+	var has []string
+	mounts := func(n *node) {
+		n.Driver.watch = 200 * time.Millisecond
+		if n.Serve(t.Context(), []string{"mount", podPath, optionsUnder("pv-datera-0", "vol-1")}).Status == Success {
+			has = append(has, n.iqn)
+		}
+	}
+	change, _ := between(t, server, map[int]func(){i: func() { came = true; mounts(a) }}, new(bool))
+	mounts(door.guest(t, "node-b", atOnce, change))
+	require.LessOrEqual(t, len(has), 1, "node-a came before request %d of node-b, and both were told that they have the volume", i)
+	if len(has) > 0 {
+		require.Equal(t, has, a.letIn(t, "vol-1"), "node-a came before request %d of node-b: who was told that he has the volume has it not, or not alone", i)
+	}
+	return came
 }

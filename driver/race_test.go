@@ -16,9 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"datera-flexvolume/datera/dateratest"
 	"datera-flexvolume/driver/program"
-	"datera-flexvolume/iscsi"
 )
 
 // together makes the same call on several nodes at once.
@@ -63,74 +61,13 @@ func TestTwoNodesRaceForANewVolume(t *testing.T) {
 	t.Log(won)
 }
 
-// door is the array's data path: it lets in whom the ACL names, and nobody else, and drops who loses his grant.
-type door struct {
-	*host
-	server *dateratest.Server
-	mutex  *sync.Mutex
-	inside map[string]map[string]bool // IQNs with a session, by target
-}
-
-func (d door) Attach(ctx context.Context, target iscsi.Target, chap iscsi.CHAP) (iscsi.Device, error) {
-	d.mutex.Lock()
-	defer d.mutex.Unlock()
-	for _, name := range d.server.AppInstances("/root") {
-		ai, _ := d.server.AppInstance("/root", name)
-		if ai.IQN != target.IQN {
-			continue
-		}
-		if !slices.Contains(ai.Allowed, d.iqn) {
-			return iscsi.Device{}, iscsi.ErrRefused
-		}
-		if d.inside[target.IQN] == nil {
-			d.inside[target.IQN] = map[string]bool{}
-		}
-		d.inside[target.IQN][d.iqn] = true
-		if err := d.tell(ai); err != nil {
-			return iscsi.Device{}, err
-		}
-		return d.host.Attach(ctx, target, chap)
-	}
-	return iscsi.Device{}, iscsi.ErrUnreachable
-}
-
-func (d door) Detach(ctx context.Context, target iscsi.Target) error {
-	d.mutex.Lock()
-	defer d.mutex.Unlock()
-	delete(d.inside[target.IQN], d.iqn)
-	for _, name := range d.server.AppInstances("/root") {
-		if ai, _ := d.server.AppInstance("/root", name); ai.IQN == target.IQN {
-			if err := d.tell(ai); err != nil {
-				return err
-			}
-		}
-	}
-	return d.host.Detach(ctx, target)
-}
-
-// tell makes the array know its sessions: of those who are allowed.
-func (d door) tell(ai dateratest.AppInstance) error {
-	var active []string
-	for iqn := range d.inside[ai.IQN] {
-		if slices.Contains(ai.Allowed, iqn) {
-			active = append(active, iqn)
-		}
-	}
-	return d.server.SetActiveInitiators(ai.Name, active...)
-}
-
 // In attach mode none nobody guards the volume but the driver: nodes race with mount, and each may take over from one
 // that has no session yet. Whatever happens, one at most has it mounted, and it is the one that the array lets in.
 func TestTwoNodesRaceToMountInModeNone(t *testing.T) {
 	t.Parallel()
 	server := array(t)
-	mutex, inside := &sync.Mutex{}, map[string]map[string]bool{}
-	var nodes []*node
-	for _, name := range []string{"node-a", "node-b"} {
-		n := newNode(t, server, name, attachMode(AttachNone), inMemory(t), func(c *Config) { c.Node = name })
-		n.Driver.Initiator = door{n.host, server, mutex, inside}
-		nodes = append(nodes, n)
-	}
+	door, atOnce := newDoor(server), func(string) error { return nil }
+	nodes := []*node{door.guest(t, "node-a", atOnce), door.guest(t, "node-b", atOnce)}
 	rounds, mounted := 60, 0
 	for round := range rounds {
 		volume := fmt.Sprintf("volume-%d", round)

@@ -1,10 +1,13 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/cenkalti/backoff/v5"
 )
@@ -15,6 +18,20 @@ import (
 // A node that is just about to log in has no session either. So each makes itself seen before it looks at the other: who
 // wants the grant joins the group and then looks for sessions (takeOver); who has logged in then looks whether he is alone
 // in the group (stillGranted). One of them sees the other, whatever the order, and only one goes on.
+//
+// A node that is taking over has no session either. Were it taken over itself, by the node whose grant it is about to take,
+// it would take that from one that has logged in: the array knows no change that depends on what was there before. So a
+// take-over is over soon or never (takeOverTime), and nobody is taken over before he was watched for longer than that
+// (watchTime). What a killed call left of the node's own is no announcement: it is taken back first.
+
+// watchTime is how long a node must be seen to have a grant and no session before another one takes the grant over.
+const watchTime = 5 * time.Second
+
+// takeOverTime bounds a take-over from the announcement to the last look, restoreTime what is undone after it: both together
+// are less than watchTime.
+func (d *Driver) watchTime() time.Duration    { return cmp.Or(d.watch, watchTime) }
+func (d *Driver) takeOverTime() time.Duration { return d.watchTime() * 3 / 5 }
+func (d *Driver) restoreTime() time.Duration  { return d.watchTime() / 5 }
 
 // takeOver deals with rivals. Where Kubernetes guards the volume they stand.
 func (g grant) takeOver(ctx context.Context, state grantState, rivals []string) (grantState, error) {
@@ -24,16 +41,59 @@ func (g grant) takeOver(ctx context.Context, state grantState, rivals []string) 
 	if active, err := g.active(ctx, rivals); err != nil || len(active) > 0 {
 		return state, errors.Join(err, g.refusalUnlessEmpty(ctx, active))
 	}
-	if err := g.announce(ctx, state, rivals); err != nil {
+	if err := g.driver.revoke(ctx, g.array, g.volume.Name, g.iqn, state); err != nil { // what an earlier call left
+		return state, err
+	}
+	watched, rivals, err := g.watch(ctx, rivals)
+	watched.vacant = state.vacant
+	if err != nil || len(rivals) == 0 {
+		return watched, err
+	}
+	return g.takeOverFrom(ctx, watched, rivals)
+}
+
+// watch returns those rivals that have kept their grants without a session all the time, and who holds the volume then.
+func (g grant) watch(ctx context.Context, rivals []string) (grantState, []string, error) {
+	began := time.Now()
+	for {
+		over := time.Since(began) >= g.driver.watchTime()
+		state, err := g.state(ctx, nil)
+		if err != nil {
+			return state, nil, err
+		}
+		now := state.rivals(g.iqn, g.volume.ReadOnly)
+		if came := without(now, rivals); len(came) > 0 {
+			return state, nil, g.refusal(ctx, came)
+		}
+		if active, err := g.active(ctx, now); err != nil || len(active) > 0 {
+			return state, nil, errors.Join(err, g.refusalUnlessEmpty(ctx, active))
+		}
+		if rivals = now; over || len(rivals) == 0 {
+			return state, rivals, nil
+		}
+		select {
+		case <-time.After(g.driver.watchTime() / 5):
+		case <-ctx.Done():
+			return state, nil, fmt.Errorf("watch on %s whether %s, which has no session, comes back to volume %s: %w",
+				g.array.Server(), strings.Join(rivals, ", "), g.volume.AppInstance, ctx.Err())
+		}
+	}
+}
+
+// takeOverFrom takes the grants of rivals that have been watched.
+func (g grant) takeOverFrom(ctx context.Context, state grantState, rivals []string) (grantState, error) {
+	soon, cancel := context.WithTimeout(ctx, g.driver.takeOverTime())
+	defer cancel()
+	if err := g.announce(soon, state, rivals); err != nil {
 		return state, err
 	}
 	for _, rival := range rivals {
-		if err := g.driver.revoke(ctx, g.array, g.volume.Name, rival, state); err != nil {
+		if err := g.driver.revoke(soon, g.array, g.volume.Name, rival, state); err != nil {
 			return state, errors.Join(err, g.restore(ctx, rivals, state))
 		}
 	}
 	// Who has come all the same was there first.
-	active, err := g.active(ctx, rivals)
+	active, err := g.active(soon, rivals)
 	if err != nil {
 		return state, errors.Join(err, g.restore(ctx, rivals, state))
 	}
@@ -42,14 +102,14 @@ func (g grant) takeOver(ctx context.Context, state grantState, rivals []string) 
 	}
 	g.driver.Log.WarnContext(ctx, "took the volume over from nodes without a session",
 		"volume", g.volume.AppInstance, "from", rivals, "to", g.iqn)
-	state.members = slices.DeleteFunc(slices.Clone(state.members), func(iqn string) bool { return slices.Contains(rivals, iqn) })
+	state.members = without(state.members, rivals)
 	return state, nil
 }
 
 // restore undoes revoke, also when the call's time is up. The list of readers comes first, so that nobody takes a reader for
 // a writer.
 func (g grant) restore(ctx context.Context, iqns []string, before grantState) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.driver.restoreTime())
 	defer cancel()
 	var errs []error
 	for _, iqn := range iqns {
@@ -77,7 +137,7 @@ func (g grant) announce(ctx context.Context, state grantState, rivals []string) 
 		return fmt.Errorf("give node %s access to volume %s on %s: %w", g.node, g.volume.AppInstance, g.array.Server(), err)
 	}
 	after := grantState{members: group.Members, readers: state.readers}
-	inTheWay := slices.DeleteFunc(after.rivals(g.iqn, g.volume.ReadOnly), func(iqn string) bool { return slices.Contains(rivals, iqn) })
+	inTheWay := without(after.rivals(g.iqn, g.volume.ReadOnly), rivals)
 	if len(inTheWay) == 0 {
 		if inTheWay, err = g.active(ctx, rivals); err != nil {
 			return err

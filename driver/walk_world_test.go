@@ -48,7 +48,7 @@ func newWorld(dir string, mode AttachMode) *world {
 		config.ManagementIP, config.Username, config.Password, config.Scheme = "tlx170.tlx.daterainc.com", "admin", "password", "http"
 		config.Attach, config.Node = mode, name
 		config.StateDir, config.RunDir = filepath.Join(dir, name, "state"), filepath.Join(dir, name, "run")
-		h.driver = &Driver{Config: config, Initiator: h, Mounter: h, Log: slog.New(slog.DiscardHandler),
+		h.driver = &Driver{Config: config, Initiator: h, Mounter: h, Log: slog.New(slog.DiscardHandler), watch: 200 * time.Millisecond,
 			OpenArray: func(string, Credentials, string) (Array, error) { return cutArray{w, h}, nil }}
 		w.hosts[name] = h
 		if mode == AttachController {
