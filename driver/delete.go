@@ -61,7 +61,7 @@ func (d *Driver) deleteIf(ctx context.Context, volume Volume, check func(*datera
 			return fmt.Errorf("delete volume %s on %s: %w", volume.AppInstance, array.Server(), err)
 		}
 	}
-	for _, group := range groups {
+	for _, group := range slices.Backward(groups) { // the readers' first: who is noted there without the other would write unseen
 		if err := d.deleteGroup(ctx, array, volume, group); err != nil {
 			return err
 		}

@@ -79,12 +79,11 @@ func TestTakeOverLooksAgainAfterItHasFenced(t *testing.T) {
 	server := array(t)
 	a, b := newNode(t, server, "node-a", attachMode(AttachNone)), newNode(t, server, "node-b", attachMode(AttachNone))
 	a.ask(t, "mount", podPath, optionsWith(nil))
-	// node-a has no session when node-b looks, but has one when node-b has fenced it.
+	// node-a has no session when node-b looks, but has one although node-b has fenced it.
 	b.over(func(real Array) Array { return lateSession{real, sync.OnceFunc(func() { comesBack(t, server, a) })} })
 	require.Contains(t, b.refused(t, "mount", podPath, optionsWith(nil)), "node-a")
 	require.Empty(t, b.disks)
-	members, _ := server.InitiatorGroup("/root", entityNameFor("kubernetes", "kube-pv-datera-0"))
-	require.Equal(t, []string{a.iqn}, members, "the node that was there first lost its grant")
+	require.Empty(t, b.members(server, "kube-pv-datera-0"), "a node got a volume beside a session")
 }
 
 // lateSession lets somebody log in at the moment in which he loses his grant.
@@ -273,7 +272,9 @@ func TestTakeOverThatIsCutOffIsUndone(t *testing.T) {
 	volume, err := b.volume(optionsWith(nil))
 	require.NoError(t, err)
 	require.Error(t, b.Driver.mount(ctx, podPath, volume))
-	require.Equal(t, []string{a.iqn}, a.members(server, "kube-pv-datera-0"), "the grants are not as they were")
+	require.Empty(t, a.members(server, "kube-pv-datera-0"), "who was given nothing keeps a grant")
+	a.ask(t, "unmount", podPath)
+	a.ask(t, "mount", podPath, optionsWith(nil))
 }
 
 // Only who was there all the time is taken over: who has just come may be about to log in.
@@ -294,19 +295,65 @@ func TestTakeOverSparesWhoHasJustCome(t *testing.T) {
 	require.Equal(t, []string{newHost("node-dead").iqn, newHost("node-c").iqn}, a.members(server, "kube-pv-datera-0"))
 }
 
-// A reader that comes back in the moment of a take-over is a reader still.
-func TestTakeOverGivesAReaderBack(t *testing.T) {
+// An announcement of a call that was killed arrives late, when who was watched has gone and another node came by another name.
+func TestTakeOverLooksAgainWhenItFindsItselfAnnounced(t *testing.T) {
 	server := array(t)
-	a, b := newNode(t, server, "node-a", attachMode(AttachNone)), newNode(t, server, "node-b", attachMode(AttachNone))
-	a.ask(t, "mount", podPath, optionsWith(nil))
-	a.ask(t, "unmount", podPath)
-	a.ask(t, "mount", podPath, optionsWith(map[string]string{keyReadWrite: "ro"}))
-	b.over(func(real Array) Array { return lateSession{real, sync.OnceFunc(func() { comesBack(t, server, a) })} })
-	require.Contains(t, b.refused(t, "mount", podPath, optionsWith(nil)), "node-a")
-	state, _, err := b.lookForGrant(t.Context(), mustArray(t, b), "kube-pv-datera-0")
+	named := func(name string) func(*Config) { return func(c *Config) { c.Attach, c.Node = AttachNone, name } }
+	a, b := newNode(t, server, "node-a", named("node-a")), newNode(t, server, "node-b", named("node-b"))
+	other := newNode(t, server, "node-c").registered(t)
+	a.used(t, "kube-pv-datera-0")
+	other.ask(t, "attach", optionsWith(nil), "node-c")
+	other.ask(t, "detach", "pv-datera-0", "node-c")
+	a.leaveGrantTo(t, "kube-pv-datera-0", "node-dead")
+	ai, err := mustArray(t, a).AppInstance(t.Context(), "kube-pv-datera-0")
 	require.NoError(t, err)
-	require.Equal(t, []string{a.iqn}, state.members)
-	require.Equal(t, []string{a.iqn}, state.readers, "a reader became a writer")
+	require.NoError(t, mustArray(t, a).AddInitiatorGroup(t.Context(), ai.StorageInstances[0].Path, a.groupName("kube-pv-datera-0")))
+	looks := 0
+	b.over(func(real Array) Array {
+		return meddled{Array: real, volume: func() {
+			if looks++; looks == 3 {
+				_, err := real.RemoveMember(t.Context(), a.groupName("kube-pv-datera-0"), newHost("node-dead").iqn)
+				require.NoError(t, err)
+				other.ask(t, "attach", optionsWith(nil), "node-c")
+				a.leaveGrantTo(t, "kube-pv-datera-0", "node-b")
+			}
+		}}
+	})
+	b.refused(t, "mount", podPath, optionsWith(nil))
+	require.Equal(t, []string{other.iqn}, other.letIn(t, "kube-pv-datera-0"), "who had the volume by then lost it")
+}
+
+// A node came to read and was killed, at whatever request, and comes to write: it is not taken for a reader, beside whom others
+// may read.
+func TestWriterIsNotTakenForTheReaderThatWasKilled(t *testing.T) {
+	for mode, name := range map[AttachMode]string{AttachKubelet: "pv-datera-0", AttachNone: "kube-pv-datera-0"} {
+		t.Run(string(mode), func(t *testing.T) {
+			t.Parallel()
+			call := func(access string) []string {
+				options := optionsWith(map[string]string{keyReadWrite: access})
+				if mode == AttachNone {
+					return []string{"mount", podPath, options}
+				}
+				return []string{"attach", options, "node-a"}
+			}
+			inMode := func(c *Config) { c.Attach, c.Node = mode, "node-a" }
+			for killed, dead := 1, true; dead; killed++ {
+				dead = false
+				server := array(t)
+				makeVolume(t, newNode(t, server, "node-a").registered(t), "kube-pv-datera-0")
+				change, _ := between(t, server, map[int]func(){killed: func() { dead = true }}, &dead)
+				newNode(t, server, "node-a", inMode, change).Serve(t.Context(), call("ro"))
+				require.True(t, dead || killed > 5)
+
+				n := newNode(t, server, "node-a", inMode)
+				n.ask(t, call("rw")...)
+				state, _, err := n.lookForGrant(t.Context(), mustArray(t, n), name)
+				require.NoError(t, err)
+				require.Equal(t, []string{n.iqn}, state.members)
+				require.Empty(t, state.readers, "killed before request %d", killed)
+			}
+		})
+	}
 }
 
 // members are those whom the array lets in to a volume, by the name under which it is attached: in mode none that of the

@@ -223,8 +223,8 @@ func (g grant) look(ctx context.Context, referred bool, others, active []string)
 		if err != nil {
 			return grantState{}, fmt.Errorf("make initiator group %s on %s: %w", g.group(), g.array.Server(), err)
 		}
-		if slices.Equal(group.Members, []string{g.iqn}) && !g.volume.ReadOnly {
-			return grantState{exists: true, fresh: created, members: group.Members}, nil
+		if created && !g.volume.ReadOnly {
+			return grantState{exists: true, fresh: true, members: group.Members}, nil
 		}
 		state, err := g.state(ctx, others)
 		state.fresh = created

@@ -27,11 +27,11 @@ import (
 // watchTime is how long a node must be seen to have a grant and no session before another one takes the grant over.
 const watchTime = 5 * time.Second
 
-// takeOverTime bounds a take-over from the announcement to the last look, restoreTime what is undone after it: both together
-// are less than watchTime.
+// takeOverTime bounds a take-over from the announcement to the last look. A request may arrive for requestTime after it was
+// given up; until then the announcement stands. Both together are less than watchTime.
 func (d *Driver) watchTime() time.Duration    { return cmp.Or(d.watch, watchTime) }
 func (d *Driver) takeOverTime() time.Duration { return d.watchTime() * 3 / 5 }
-func (d *Driver) restoreTime() time.Duration  { return d.watchTime() / 5 }
+func (d *Driver) requestTime() time.Duration  { return d.watchTime() / 5 }
 
 // takeOver deals with rivals. Where Kubernetes guards the volume they stand.
 func (g grant) takeOver(ctx context.Context, state grantState, rivals []string) (grantState, error) {
@@ -41,20 +41,30 @@ func (g grant) takeOver(ctx context.Context, state grantState, rivals []string) 
 	if active, err := g.active(ctx, rivals); err != nil || len(active) > 0 {
 		return state, errors.Join(err, g.refusalUnlessEmpty(ctx, active))
 	}
-	if err := g.driver.revoke(ctx, g.array, g.volume.Name, g.iqn, state); err != nil { // what an earlier call left
+	if err := g.takeBack(ctx, state); err != nil {
 		return state, err
 	}
 	watched, rivals, err := g.watch(ctx, rivals)
-	watched.vacant = state.vacant
+	watched.vacant, watched.members = state.vacant, without(watched.members, []string{g.iqn})
 	if err != nil || len(rivals) == 0 {
 		return watched, err
 	}
 	return g.takeOverFrom(ctx, watched, rivals)
 }
 
+// takeBack takes back what a call left that was killed, once none of its requests can be on the way any more.
+func (g grant) takeBack(ctx context.Context, state grantState) error {
+	if !slices.Contains(state.all(), g.iqn) {
+		return nil
+	}
+	time.Sleep(g.driver.requestTime())
+	return g.driver.revoke(ctx, g.array, g.volume.Name, g.iqn, state)
+}
+
 // watch returns those rivals that have kept their grants without a session all the time, and who holds the volume then.
 func (g grant) watch(ctx context.Context, rivals []string) (grantState, []string, error) {
 	began := time.Now()
+	seen := began
 	for {
 		over := time.Since(began) >= g.driver.watchTime()
 		state, err := g.state(ctx, nil)
@@ -68,7 +78,10 @@ func (g grant) watch(ctx context.Context, rivals []string) (grantState, []string
 		if active, err := g.active(ctx, now); err != nil || len(active) > 0 {
 			return state, nil, errors.Join(err, g.refusalUnlessEmpty(ctx, active))
 		}
-		if rivals = now; over || len(rivals) == 0 {
+		if time.Since(seen) >= g.driver.watchTime() { // they may have gone and come back
+			began, over = time.Now(), false
+		}
+		if rivals, seen = now, time.Now(); over || len(rivals) == 0 {
 			return state, rivals, nil
 		}
 		select {
@@ -80,7 +93,8 @@ func (g grant) watch(ctx context.Context, rivals []string) (grantState, []string
 	}
 }
 
-// takeOverFrom takes the grants of rivals that have been watched.
+// takeOverFrom takes the grants of rivals that have been watched. What it took it never gives back: somebody else may have
+// come. Who has logged in at the same time notices it (stillGranted) and tries again.
 func (g grant) takeOverFrom(ctx context.Context, state grantState, rivals []string) (grantState, error) {
 	soon, cancel := context.WithTimeout(ctx, g.driver.takeOverTime())
 	defer cancel()
@@ -89,42 +103,18 @@ func (g grant) takeOverFrom(ctx context.Context, state grantState, rivals []stri
 	}
 	for _, rival := range rivals {
 		if err := g.driver.revoke(soon, g.array, g.volume.Name, rival, state); err != nil {
-			return state, errors.Join(err, g.restore(ctx, rivals, state))
+			time.Sleep(g.driver.requestTime())
+			return state, err
 		}
 	}
-	// Who has come all the same was there first.
-	active, err := g.active(soon, rivals)
-	if err != nil {
-		return state, errors.Join(err, g.restore(ctx, rivals, state))
-	}
-	if len(active) > 0 {
-		return state, errors.Join(g.refusal(ctx, active), g.restore(ctx, active, state))
+	// An array may let sessions go on for a moment.
+	if active, err := g.active(soon, rivals); err != nil || len(active) > 0 {
+		return state, errors.Join(err, g.refusalUnlessEmpty(ctx, active))
 	}
 	g.driver.Log.WarnContext(ctx, "took the volume over from nodes without a session",
 		"volume", g.volume.AppInstance, "from", rivals, "to", g.iqn)
 	state.members = without(state.members, rivals)
 	return state, nil
-}
-
-// restore undoes revoke, also when the call's time is up. The list of readers comes first, so that nobody takes a reader for
-// a writer.
-func (g grant) restore(ctx context.Context, iqns []string, before grantState) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.driver.restoreTime())
-	defer cancel()
-	var errs []error
-	for _, iqn := range iqns {
-		var err error
-		if before.readsOnly(iqn) {
-			_, err = g.array.AddMember(ctx, g.readers(), iqn)
-		}
-		if err == nil {
-			_, err = g.array.AddMember(ctx, g.group(), iqn)
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("give the access of %s to volume %s on %s back: %w", iqn, g.volume.AppInstance, g.array.Server(), err))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // announce joins the group beside the rivals, and backs out when one of them has a session by now, or another node came.
@@ -184,6 +174,10 @@ func (g grant) stillGranted(ctx context.Context) error {
 			rivals = nil
 			return false, backoff.Permanent(fmt.Errorf("volume %s was taken over by another node while this one logged in: "+
 				"kubelet tries again, and is refused until the pod there is gone", g.volume.AppInstance))
+		}
+		if state.readsOnly(g.iqn) != g.volume.ReadOnly {
+			return false, backoff.Permanent(fmt.Errorf("volume %s is noted on %s as attached to node %s with another access than this pod's: it is tried again",
+				g.volume.AppInstance, g.array.Server(), g.node))
 		}
 		if rivals = state.rivals(g.iqn, g.volume.ReadOnly); len(rivals) > 0 {
 			return false, errors.New("another node asks for it")
