@@ -54,6 +54,9 @@ func (d *Driver) attachLocked(ctx context.Context, array Array, volume Volume, n
 	}
 	if err != nil {
 		if fresh {
+			if ctx.Err() != nil {
+				d.outlastRequests()
+			}
 			err = errors.Join(err, grant.undo(ctx))
 		}
 		return "", err

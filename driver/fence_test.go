@@ -323,39 +323,6 @@ func TestTakeOverLooksAgainWhenItFindsItselfAnnounced(t *testing.T) {
 	require.Equal(t, []string{other.iqn}, other.letIn(t, "kube-pv-datera-0"), "who had the volume by then lost it")
 }
 
-// A node came to read and was killed, at whatever request, and comes to write: it is not taken for a reader, beside whom others
-// may read.
-func TestWriterIsNotTakenForTheReaderThatWasKilled(t *testing.T) {
-	for mode, name := range map[AttachMode]string{AttachKubelet: "pv-datera-0", AttachNone: "kube-pv-datera-0"} {
-		t.Run(string(mode), func(t *testing.T) {
-			t.Parallel()
-			call := func(access string) []string {
-				options := optionsWith(map[string]string{keyReadWrite: access})
-				if mode == AttachNone {
-					return []string{"mount", podPath, options}
-				}
-				return []string{"attach", options, "node-a"}
-			}
-			inMode := func(c *Config) { c.Attach, c.Node = mode, "node-a" }
-			for killed, dead := 1, true; dead; killed++ {
-				dead = false
-				server := array(t)
-				makeVolume(t, newNode(t, server, "node-a").registered(t), "kube-pv-datera-0")
-				change, _ := between(t, server, map[int]func(){killed: func() { dead = true }}, &dead)
-				newNode(t, server, "node-a", inMode, change).Serve(t.Context(), call("ro"))
-				require.True(t, dead || killed > 5)
-
-				n := newNode(t, server, "node-a", inMode)
-				n.ask(t, call("rw")...)
-				state, _, err := n.lookForGrant(t.Context(), mustArray(t, n), name)
-				require.NoError(t, err)
-				require.Equal(t, []string{n.iqn}, state.members)
-				require.Empty(t, state.readers, "killed before request %d", killed)
-			}
-		})
-	}
-}
-
 // members are those whom the array lets in to a volume, by the name under which it is attached: in mode none that of the
 // app instance.
 func (n *node) members(server *dateratest.Server, name string) []string {

@@ -32,72 +32,6 @@ func (d *Driver) groupNames(name string) []string {
 	return []string{d.groupName(name), d.readersName(name)}
 }
 
-// grantState is who holds a volume, as the array says.
-type grantState struct {
-	exists  bool     // the volume's group is there
-	fresh   bool     // it was made just now, with the node as its member
-	members []string // IQNs that may log in
-	readers []string // IQNs that attached read-only
-	others  []string // IQNs that may log in by the group of another PersistentVolume or cluster
-	foreign []string // those groups
-	vacant  []string // such groups that have no members
-}
-
-func (d *Driver) grantState(groups map[string]*datera.InitiatorGroup, name string) grantState {
-	var state grantState
-	for group, found := range groups {
-		switch {
-		case found == nil:
-		case group == d.groupName(name):
-			state.exists, state.members = true, found.Members
-		case group == d.readersName(name):
-			state.readers = found.Members
-		case len(found.Members) == 0:
-			state.vacant = append(state.vacant, group)
-		default:
-			state.others, state.foreign = append(state.others, found.Members...), append(state.foreign, group)
-		}
-	}
-	return state
-}
-
-func (s grantState) readsOnly(iqn string) bool { return slices.Contains(s.readers, iqn) }
-
-// all is members and readers; a crash may have left a reader that is no member.
-func (s grantState) all() []string {
-	all := slices.Clone(s.members)
-	for _, iqn := range s.readers {
-		if !slices.Contains(all, iqn) {
-			all = append(all, iqn)
-		}
-	}
-	return all
-}
-
-// rivals are the members with which iqn cannot share the volume: everybody else, but
-// readers share with readers.
-func (s grantState) rivals(iqn string, readOnly bool) []string {
-	var rivals []string
-	for _, member := range s.members {
-		if member != iqn && !(readOnly && s.readsOnly(member)) {
-			rivals = append(rivals, member)
-		}
-	}
-	return rivals
-}
-
-// outsiders are those who reach the volume without being members: by the group of another
-// PersistentVolume, or by a session that goes on after its grant was taken away.
-func (s grantState) outsiders(iqn string, active []string) []string {
-	var outsiders []string
-	for _, other := range append(slices.Clone(s.others), active...) {
-		if other != iqn && !slices.Contains(s.members, other) && !slices.Contains(outsiders, other) {
-			outsiders = append(outsiders, other)
-		}
-	}
-	return outsiders
-}
-
 // A grant gives one node access to one volume.
 type grant struct {
 	driver *Driver
@@ -123,13 +57,11 @@ func (g grant) give(ctx context.Context, instance *datera.StorageInstance) (fres
 	if err != nil {
 		return !referred && g.isSurelyOwn(ctx), err
 	}
-	if err := g.refuseTwice(ctx, state); err != nil {
-		return false, err
-	}
-	if outsiders := state.outsiders(g.iqn, instance.ActiveInitiators); len(outsiders) > 0 {
-		if err := g.awaitOutsiders(ctx, state); err != nil {
-			return false, err
+	if err := g.refuseOutsiders(ctx, state, instance.ActiveInitiators); err != nil {
+		if !referred { // of what an earlier call left there nobody was told
+			err = errors.Join(err, g.withdraw(ctx, state, referred, instance.ActiveInitiators))
 		}
+		return false, err
 	}
 	if rivals := state.rivals(g.iqn, g.volume.ReadOnly); len(rivals) > 0 {
 		if state, err = g.takeOver(ctx, state, rivals); err != nil {
@@ -146,11 +78,20 @@ func (g grant) give(ctx context.Context, instance *datera.StorageInstance) (fres
 		}
 		fresh = !former
 	}
+	if g.writes(state, instance.ActiveInitiators) {
+		g.volume.ReadOnly = false
+	}
 	if err := g.enter(ctx, instance, state, referred); err != nil {
 		return fresh, err
 	}
 	g.shutVacantOut(ctx, instance, state.vacant)
 	return fresh, nil
+}
+
+// writes reports whether the node has the volume to write, for another pod: as long as it has a session it is noted as a
+// reader for nobody. In attach mode none no pod has it.
+func (g grant) writes(state grantState, active []string) bool {
+	return g.driver.Config.Attach != AttachNone && slices.Contains(state.members, g.iqn) && !state.readsOnly(g.iqn) && slices.Contains(active, g.iqn)
 }
 
 // enter lets the node in where nobody is in its way, and looks who came at the same time.
@@ -188,6 +129,17 @@ func (g grant) undo(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer cancel()
 	return g.leave(ctx)
+}
+
+// refuseOutsiders deals with those who reach the volume by another name, or by a session alone.
+func (g grant) refuseOutsiders(ctx context.Context, state grantState, active []string) error {
+	if err := g.refuseTwice(ctx, state); err != nil {
+		return err
+	}
+	if len(state.outsiders(g.iqn, active)) == 0 {
+		return nil
+	}
+	return g.awaitOutsiders(ctx, state)
 }
 
 // refuseTwice keeps a node from having a volume under two names: each mount would keep the
@@ -299,7 +251,14 @@ func (g grant) noteAccess(ctx context.Context, state grantState) error {
 	var err error
 	switch noted := state.readsOnly(g.iqn); {
 	case g.volume.ReadOnly && !noted:
-		if _, _, err = g.array.CreateInitiatorGroup(ctx, g.readers()); err == nil {
+		// Where the group is missing nobody is noted in the list: look relies on that.
+		if !state.exists {
+			_, _, err = g.array.CreateInitiatorGroup(ctx, g.group())
+		}
+		if err == nil {
+			_, _, err = g.array.CreateInitiatorGroup(ctx, g.readers())
+		}
+		if err == nil {
 			_, err = g.array.AddMember(ctx, g.readers(), g.iqn)
 		}
 	case !g.volume.ReadOnly && noted:
@@ -393,7 +352,7 @@ func (g grant) leave(ctx context.Context) error {
 // who was there: a grant of which nobody was told, so that it has no session.
 func (g grant) withdraw(ctx context.Context, state grantState, referred bool, active []string) error {
 	granted := slices.Contains(state.members, g.iqn)
-	if !granted || state.readsOnly(g.iqn) || slices.Contains(active, g.iqn) || !referred && !g.isSurelyOwn(ctx) {
+	if !granted || referred && state.readsOnly(g.iqn) || slices.Contains(active, g.iqn) || !referred && !g.isSurelyOwn(ctx) {
 		return nil
 	}
 	return g.driver.revoke(ctx, g.array, g.volume.Name, g.iqn, state)

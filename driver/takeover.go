@@ -33,6 +33,18 @@ func (d *Driver) watchTime() time.Duration    { return cmp.Or(d.watch, watchTime
 func (d *Driver) takeOverTime() time.Duration { return d.watchTime() * 3 / 5 }
 func (d *Driver) requestTime() time.Duration  { return d.watchTime() / 5 }
 
+// outlastRequests waits until no request can arrive any more that was given up, also when the call's time is up.
+func (d *Driver) outlastRequests() { _ = pause(context.Background(), d.requestTime()) }
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // takeOver deals with rivals. Where Kubernetes guards the volume they stand.
 func (g grant) takeOver(ctx context.Context, state grantState, rivals []string) (grantState, error) {
 	if g.driver.Config.Attach != AttachNone {
@@ -57,7 +69,7 @@ func (g grant) takeBack(ctx context.Context, state grantState) error {
 	if !slices.Contains(state.all(), g.iqn) {
 		return nil
 	}
-	time.Sleep(g.driver.requestTime())
+	g.driver.outlastRequests()
 	return g.driver.revoke(ctx, g.array, g.volume.Name, g.iqn, state)
 }
 
@@ -84,11 +96,9 @@ func (g grant) watch(ctx context.Context, rivals []string) (grantState, []string
 		if rivals, seen = now, time.Now(); over || len(rivals) == 0 {
 			return state, rivals, nil
 		}
-		select {
-		case <-time.After(g.driver.watchTime() / 5):
-		case <-ctx.Done():
+		if err := pause(ctx, g.driver.watchTime()/5); err != nil {
 			return state, nil, fmt.Errorf("watch on %s whether %s, which has no session, comes back to volume %s: %w",
-				g.array.Server(), strings.Join(rivals, ", "), g.volume.AppInstance, ctx.Err())
+				g.array.Server(), strings.Join(rivals, ", "), g.volume.AppInstance, err)
 		}
 	}
 }
@@ -96,20 +106,17 @@ func (g grant) watch(ctx context.Context, rivals []string) (grantState, []string
 // takeOverFrom takes the grants of rivals that have been watched. What it took it never gives back: somebody else may have
 // come. Who has logged in at the same time notices it (stillGranted) and tries again.
 func (g grant) takeOverFrom(ctx context.Context, state grantState, rivals []string) (grantState, error) {
-	soon, cancel := context.WithTimeout(ctx, g.driver.takeOverTime())
-	defer cancel()
-	if err := g.announce(soon, state, rivals); err != nil {
+	if err := g.noteAccess(ctx, state); err != nil {
 		return state, err
 	}
-	for _, rival := range rivals {
-		if err := g.driver.revoke(soon, g.array, g.volume.Name, rival, state); err != nil {
-			time.Sleep(g.driver.requestTime())
-			return state, err
+	soon, cancel := context.WithTimeout(ctx, g.driver.takeOverTime())
+	defer cancel()
+	if err := g.fence(soon, state, rivals); err != nil {
+		if soon.Err() != nil && ctx.Err() == nil {
+			err = fmt.Errorf("take volume %s over from %s, which must be done in %s and is tried again: %w",
+				g.volume.AppInstance, strings.Join(rivals, ", "), g.driver.takeOverTime(), err)
 		}
-	}
-	// An array may let sessions go on for a moment.
-	if active, err := g.active(soon, rivals); err != nil || len(active) > 0 {
-		return state, errors.Join(err, g.refusalUnlessEmpty(ctx, active))
+		return state, err
 	}
 	g.driver.Log.WarnContext(ctx, "took the volume over from nodes without a session",
 		"volume", g.volume.AppInstance, "from", rivals, "to", g.iqn)
@@ -117,11 +124,24 @@ func (g grant) takeOverFrom(ctx context.Context, state grantState, rivals []stri
 	return state, nil
 }
 
-// announce joins the group beside the rivals, and backs out when one of them has a session by now, or another node came.
-func (g grant) announce(ctx context.Context, state grantState, rivals []string) error {
-	if err := g.noteAccess(ctx, state); err != nil {
+// fence takes the rivals' grants, announced beforehand.
+func (g grant) fence(ctx context.Context, state grantState, rivals []string) error {
+	if err := g.announce(ctx, state, rivals); err != nil {
 		return err
 	}
+	for _, rival := range rivals {
+		if err := g.driver.revoke(ctx, g.array, g.volume.Name, rival, state); err != nil {
+			g.driver.outlastRequests()
+			return err
+		}
+	}
+	// An array may let sessions go on for a moment.
+	active, err := g.active(ctx, rivals)
+	return errors.Join(err, g.refusalUnlessEmpty(ctx, active))
+}
+
+// announce joins the group beside the rivals, and backs out when one of them has a session by now, or another node came.
+func (g grant) announce(ctx context.Context, state grantState, rivals []string) error {
 	group, err := g.array.AddMember(ctx, g.group(), g.iqn)
 	if err != nil {
 		return fmt.Errorf("give node %s access to volume %s on %s: %w", g.node, g.volume.AppInstance, g.array.Server(), err)
