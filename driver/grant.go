@@ -55,7 +55,7 @@ func (g grant) give(ctx context.Context, instance *datera.StorageInstance) (fres
 	referred, others := instance.ACL.RefersTo(g.group()), otherGroups(instance, []string{g.group()})
 	state, err := g.look(ctx, referred, others, instance.ActiveInitiators)
 	if err != nil {
-		return !referred && g.isSurelyOwn(ctx), err
+		return !referred && g.leadsNowhere(ctx), err
 	}
 	if err := g.refuseOutsiders(ctx, state, instance.ActiveInitiators); err != nil {
 		if !referred { // of what an earlier call left there nobody was told
@@ -72,11 +72,7 @@ func (g grant) give(ctx context.Context, instance *datera.StorageInstance) (fres
 	}
 	fresh = state.fresh || !slices.Contains(state.members, g.iqn)
 	if !fresh && !referred {
-		former, err := g.driver.leadsElsewhere(ctx, g.array, g.group(), g.volume.AppInstance)
-		if err != nil {
-			return false, err
-		}
-		fresh = !former
+		fresh = g.leadsNowhere(ctx)
 	}
 	if g.writes(state, instance.ActiveInitiators) {
 		g.volume.ReadOnly = false
@@ -352,7 +348,7 @@ func (g grant) leave(ctx context.Context) error {
 // who was there: a grant of which nobody was told, so that it has no session.
 func (g grant) withdraw(ctx context.Context, state grantState, referred bool, active []string) error {
 	granted := slices.Contains(state.members, g.iqn)
-	if !granted || referred && state.readsOnly(g.iqn) || slices.Contains(active, g.iqn) || !referred && !g.isSurelyOwn(ctx) {
+	if !granted || referred && state.readsOnly(g.iqn) || slices.Contains(active, g.iqn) || !referred && !g.leadsNowhere(ctx) {
 		return nil
 	}
 	return g.driver.revoke(ctx, g.array, g.volume.Name, g.iqn, state)

@@ -152,6 +152,25 @@ func TestNamesAfterAKill(t *testing.T) {
 	}
 }
 
+// A node reads a volume, by a name that leads to another one by now. It wants that one, too, and another node comes to it at
+// whatever moment: the first keeps what it reads.
+func TestReaderOfTheFormerVolumeKeepsIt(t *testing.T) {
+	for came, i := true, 1; came; i++ {
+		came = false
+		server := formerly(t)
+		other := newNode(t, server, "node-2")
+		makeVolume(t, other, "vol-2")
+		attach := func(n *node, volume, access string) Reply {
+			return n.Serve(t.Context(), []string{"attach", optionsWith(map[string]string{keyName: "db", optVolumeID: volume, keyReadWrite: access}), n.name})
+		}
+		change, _ := between(t, server, map[int]func(){i: func() { came = true; attach(other, "vol-2", "ro") }}, new(bool))
+		n := newNode(t, server, "node-1")
+		require.Equal(t, Success, attach(n, "vol-1", "ro").Status)
+		attach(newNode(t, server, "node-1", change), "vol-2", "rw")
+		require.Contains(t, n.letIn(t, "vol-1"), n.iqn, "the other node came before request %d", i)
+	}
+}
+
 // A node takes a volume over from one that seems to be gone. Whatever the moment at which that one comes back: whoever is
 // told that he has the volume has it, and nobody else.
 func TestTakeOverInterleaves(t *testing.T) {

@@ -85,13 +85,13 @@ func (d *Driver) otherUse(ctx context.Context, array Array, groups []string, app
 	return strings.Join(uses, "")
 }
 
-// isSurelyOwn reports whether what a node was granted before the call is not for a volume that had the name before, also
-// when the call's time is up.
-func (g grant) isSurelyOwn(ctx context.Context) bool {
+// leadsNowhere reports whether surely no ACL policy refers to the group: of what it grants then nobody was told. It does so
+// also when the call's time is up.
+func (g grant) leadsNowhere(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer cancel()
-	elsewhere, err := g.driver.leadsElsewhere(ctx, g.array, g.group(), g.volume.AppInstance)
-	return !elsewhere && err == nil
+	leads, err := g.array.AppInstancesReferringTo(ctx, g.group())
+	return err == nil && len(leads) == 0
 }
 
 // isNamed reports whether an app instance is the one that an option names, by name or ID.

@@ -127,6 +127,9 @@ func (g grant) takeOverFrom(ctx context.Context, state grantState, rivals []stri
 // fence takes the rivals' grants, announced beforehand.
 func (g grant) fence(ctx context.Context, state grantState, rivals []string) error {
 	if err := g.announce(ctx, state, rivals); err != nil {
+		if ctx.Err() != nil {
+			g.driver.outlastRequests()
+		}
 		return err
 	}
 	for _, rival := range rivals {
