@@ -208,8 +208,10 @@ func (k *kubelet) up(ctx context.Context, node string) bool {
 	return k.through(ctx, node, slices.DeleteFunc(verbs(k.mode), func(verb string) bool { return verb == "expandfs" || takesAway(verb) }))
 }
 
-// down takes it away.
+// down takes it away, when the programs of a killed call are done: one may still mount, which decides what is called, and
+// Kubernetes fences no node that may still format, but after minutes.
 func (k *kubelet) down(ctx context.Context, node string) bool {
+	k.shell(ctx, k.nodes[node], awaitPrograms)
 	return k.through(ctx, node, slices.DeleteFunc(verbs(k.mode), func(verb string) bool { return !takesAway(verb) }))
 }
 
