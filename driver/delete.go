@@ -122,16 +122,6 @@ func (d *Driver) directGroups(volume Volume) []string {
 	return nil
 }
 
-// union is a and what b has besides.
-func union(a, b []string) []string {
-	return append(slices.Clone(a), without(b, a)...)
-}
-
-// without is what a has and b has not.
-func without(a, b []string) []string {
-	return slices.DeleteFunc(slices.Clone(a), func(element string) bool { return slices.Contains(b, element) })
-}
-
 // refuseInUse says who holds the volume, by whatever PersistentVolume or cluster; ai is nil
 // when it is not there. Otherwise it returns the groups that go with the volume. In attach mode
 // none a node that is dead, or has no credentials of its own, keeps its grant, which without a

@@ -117,7 +117,7 @@ func TestLoserOfATakeOverNoticesIt(t *testing.T) {
 	a.onLogin = func() { taken = b.Serve(t.Context(), []string{"mount", podPath, optionsWith(nil)}) } // while node-a has no session yet
 	message := a.refused(t, "mount", podPath, optionsWith(nil))
 	require.Equal(t, Success, taken.Status, taken.Message)
-	require.Contains(t, message, "was taken over by another node while this one logged in: kubelet tries again, and is refused until the pod there is gone")
+	require.Contains(t, message, "was taken over by another node while this one logged in: kubelet tries again, and is refused as long as that one has it")
 	require.Empty(t, a.disks)
 	require.Empty(t, a.mounts)
 	require.Len(t, b.mounts, 2)

@@ -38,15 +38,7 @@ func (d *Driver) grantState(groups map[string]*datera.InitiatorGroup, name strin
 func (s grantState) readsOnly(iqn string) bool { return slices.Contains(s.readers, iqn) }
 
 // all is members and readers; a crash may have left a reader that is no member.
-func (s grantState) all() []string {
-	all := slices.Clone(s.members)
-	for _, iqn := range s.readers {
-		if !slices.Contains(all, iqn) {
-			all = append(all, iqn)
-		}
-	}
-	return all
-}
+func (s grantState) all() []string { return union(s.members, s.readers) }
 
 // rivals are the members with which iqn cannot share the volume: everybody else, but
 // readers share with readers.
@@ -70,4 +62,14 @@ func (s grantState) outsiders(iqn string, active []string) []string {
 		}
 	}
 	return outsiders
+}
+
+// union is a and what b has besides.
+func union(a, b []string) []string {
+	return append(slices.Clone(a), without(b, a)...)
+}
+
+// without is what a has and b has not.
+func without(a, b []string) []string {
+	return slices.DeleteFunc(slices.Clone(a), func(element string) bool { return slices.Contains(b, element) })
 }

@@ -193,10 +193,10 @@ func (g grant) stillGranted(ctx context.Context) error {
 		if err != nil {
 			return false, backoff.Permanent(err)
 		}
+		rivals = nil
 		if !slices.Contains(state.members, g.iqn) {
-			rivals = nil
 			return false, backoff.Permanent(fmt.Errorf("volume %s was taken over by another node while this one logged in: "+
-				"kubelet tries again, and is refused until the pod there is gone", g.volume.AppInstance))
+				"kubelet tries again, and is refused as long as that one has it", g.volume.AppInstance))
 		}
 		if state.readsOnly(g.iqn) != g.volume.ReadOnly {
 			return false, backoff.Permanent(fmt.Errorf("volume %s is noted on %s as attached to node %s with another access than this pod's: it is tried again",
