@@ -45,14 +45,14 @@ func TestWriterIsNotTakenForTheReaderThatWasKilled(t *testing.T) {
 				}
 				change, _ := between(t, server, map[int]func(){killed: func() { dead = true }}, &dead)
 				newNode(t, server, "node-a", inMode, change).Serve(t.Context(), call("ro", "vol-1"))
-				require.True(t, dead || killed > 5)
+				require.True(t, dead || killed > 5, "only %d requests were made before the kill could come: nothing was tried", killed-1)
 
 				n := newNode(t, server, "node-a", inMode)
 				n.ask(t, call("rw", test.becomes)...)
 				state, _, err := n.lookForGrant(t.Context(), mustArray(t, n), test.grant)
 				require.NoError(t, err)
-				require.Equal(t, []string{n.iqn}, state.members)
-				require.Empty(t, state.readers, "killed before request %d", killed)
+				require.Equal(t, []string{n.iqn}, state.members, "who writes has no grant; killed before request %d", killed)
+				require.Empty(t, state.readers, "who writes is noted as a reader; killed before request %d", killed)
 			}
 		})
 	}
