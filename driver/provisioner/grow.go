@@ -36,14 +36,26 @@ func newGrower(p *Provisioner, factory informers.SharedInformerFactory, limiter 
 	look := func(before, now any) {
 		old, _ := before.(*v1.PersistentVolume)
 		pv, _ := now.(*v1.PersistentVolume)
-		if pv != nil && isOurs(pv) && (old == nil || old.Spec.Capacity.Storage().Cmp(*pv.Spec.Capacity.Storage()) < 0) {
+		if pv != nil && (old == nil || old.Spec.Capacity.Storage().Cmp(*pv.Spec.Capacity.Storage()) < 0) {
 			g.queue.Add(pv.Name)
 		}
 	}
-	// It fails for an informer that has ended, and this one has not begun.
+	// The two lists come by ways of their own: a volume may be seen to have grown before its claim is seen to be bound.
+	lookAtClaim := func(before, now any) {
+		old, _ := before.(*v1.PersistentVolumeClaim)
+		claim, _ := now.(*v1.PersistentVolumeClaim)
+		if claim != nil && claim.Status.Phase == v1.ClaimBound && (old == nil || old.UID != claim.UID || old.Status.Phase != v1.ClaimBound) {
+			g.queue.Add(claim.Spec.VolumeName)
+		}
+	}
+	// It fails for an informer that has ended, and these have not begun.
 	_, _ = g.volumes.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(pv any) { look(nil, pv) },
 		UpdateFunc: look,
+	})
+	_, _ = g.claims.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(claim any) { lookAtClaim(nil, claim) },
+		UpdateFunc: lookAtClaim,
 	})
 	return g
 }
@@ -85,12 +97,12 @@ func (g *grower) next(ctx context.Context) bool {
 	return true
 }
 
-// outgrown is a PersistentVolume that is to be larger than its claim has seen it yet, and
-// the claim; nil if it is not.
+// outgrown is a PersistentVolume of ours that is to be larger than its claim has seen it
+// yet, and the claim; nil if it is not.
 func (g *grower) outgrown(name string) (*v1.PersistentVolume, *v1.PersistentVolumeClaim) {
 	object, _, _ := g.volumes.GetStore().GetByKey(name)
 	pv, _ := object.(*v1.PersistentVolume)
-	if pv == nil || pv.Spec.ClaimRef == nil {
+	if pv == nil || !isOurs(pv) || pv.Spec.ClaimRef == nil {
 		return nil, nil
 	}
 	object, _, _ = g.claims.GetStore().GetByKey(pv.Spec.ClaimRef.Namespace + "/" + pv.Spec.ClaimRef.Name)

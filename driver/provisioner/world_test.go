@@ -206,7 +206,7 @@ func (w *world) settle() {
 			phase = v1.VolumeBound
 			if claim.Spec.VolumeName == "" {
 				w.changeClaim(claim.Name, func(claim *v1.PersistentVolumeClaim) {
-					claim.Spec.VolumeName, claim.Status.Phase = pv.Name, v1.ClaimBound
+					claim.Spec.VolumeName, claim.Status.Phase, claim.Status.Capacity = pv.Name, v1.ClaimBound, pv.Spec.Capacity
 				})
 			}
 		}
