@@ -1,0 +1,58 @@
+package access
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"regexp"
+	"strings"
+)
+
+// An Owner is who claims a volume: a PersistentVolume of a cluster. In attach mode none, where in-line volumes of different
+// pods may share a name, it is the app instance's name instead.
+type Owner struct {
+	Cluster string // its identity: the UID of its namespace kube-system, or the configured name
+	PV      string
+	Former  string // the name of the group that versions before this one kept for the PersistentVolume
+}
+
+// A group belongs to one owner and one volume, and says what it grants:
+//
+//	k8s_<owner: 12 hex>_<volume's UUID: 12 hex>_<rw|ro>_<PersistentVolume, cut>
+//
+// It has at most the 64 characters, of letters, digits, '_', '.' and '-', that the array's schema allows. Former versions take
+// each group that begins with k8s_, but their own, for another's, and keep out.
+const (
+	nameLimit  = 64
+	namePrefix = "k8s_"
+)
+
+var (
+	ours    = regexp.MustCompile(`^k8s_[0-9a-f]{12}_[0-9a-f]{12}_(rw|ro)_`)
+	reading = regexp.MustCompile(`^k8s_[0-9a-f]{12}_[0-9a-f]{12}_ro_`)
+	unusual = regexp.MustCompile(`[^A-Za-z0-9_.-]`)
+)
+
+// Prefix begins the names of the owner's groups.
+func (o Owner) Prefix() string { return namePrefix + digest(o.Cluster+"\x00"+o.PV) + "_" }
+
+// volumePart is in the names of all groups of a volume.
+func volumePart(volumeID string) string { return "_" + digest(strings.ToLower(volumeID)) + "_" }
+
+func (o Owner) group(volumeID string, readOnly bool) string {
+	access := "rw_"
+	if readOnly {
+		access = "ro_"
+	}
+	name := strings.TrimSuffix(o.Prefix(), "_") + volumePart(volumeID) + access + unusual.ReplaceAllString(o.PV, "_")
+	return name[:min(len(name), nameLimit)]
+}
+
+// Owns reports whether a group holds claims of the owner, on whichever volume.
+func (o Owner) Owns(group string) bool {
+	return strings.HasPrefix(group, o.Prefix()) && ours.MatchString(group) || group == o.Former && group != ""
+}
+
+func digest(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:6])
+}

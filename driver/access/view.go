@@ -1,0 +1,107 @@
+package access
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"datera-flexvolume/datera"
+)
+
+// A View is what a look saw of a volume: whom its ACL policy lets in, and who has a session.
+type View struct {
+	app    *datera.AppInstance
+	target *datera.StorageInstance
+	groups groups
+}
+
+// groups are initiator groups by name, the volume's own also where its policy does not refer to them.
+type groups map[string]*datera.InitiatorGroup
+
+// Survey looks at a volume for the first time: at its groups, referred to or not, and then at its policy.
+func Survey(ctx context.Context, array Array, volumeID string) (*View, error) {
+	found, err := array.InitiatorGroupsContaining(ctx, volumePart(volumeID))
+	if err != nil {
+		return nil, err
+	}
+	known := groups{}
+	for i, group := range found {
+		if ours.MatchString(group.Name) {
+			known[group.Name] = &found[i]
+		}
+	}
+	return look(ctx, array, volumeID, known)
+}
+
+// look reads the app instance, by its UUID, and the groups to which its policy refers, but those that are known already. The
+// app instance is the last that it reads: an array may end the session of who lost its claim late, so sessions are looked
+// for after members.
+func look(ctx context.Context, array Array, volumeID string, known groups) (*View, error) {
+	for {
+		app, err := array.AppInstance(ctx, volumeID)
+		if err != nil {
+			return nil, err
+		}
+		seen, err := newView(app, known)
+		if err != nil {
+			return nil, err
+		}
+		unread := slices.DeleteFunc(seen.target.ACL.Groups(), func(name string) bool { return known[name] != nil })
+		if len(unread) == 0 {
+			return seen, nil
+		}
+		for _, name := range unread {
+			if known[name], err = array.InitiatorGroup(ctx, name); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+func newView(app *datera.AppInstance, known groups) (*View, error) {
+	target, err := app.StorageInstance()
+	switch {
+	case err != nil:
+		return nil, err
+	case target.AccessControlMode == "allow_all":
+		return nil, fmt.Errorf("%s lets every initiator in (access_control_mode allow_all), so nothing keeps two nodes apart: set it to deny_all on the array", target.Path)
+	case target.ACL.Initiators == nil || target.ACL.InitiatorGroups == nil:
+		return nil, fmt.Errorf("the array does not say whom the ACL policy of %s lets in", target.Path)
+	}
+	return &View{app, target, known}, nil
+}
+
+// lets reports whether the volume is online and lets the claim's node in by the claim's own group.
+func (v *View) lets(c Claim) bool {
+	group := c.group(v.app.ID)
+	return v.app.AdminState == datera.AdminOnline && v.target.ACL.RefersTo(group) && datera.ContainsIQN(v.groups[group].Members, c.IQN)
+}
+
+// A Holder is who may reach a volume, or has a session.
+type Holder struct {
+	IQN     string
+	Group   string // that lets it in; "" for an entry of its own in the policy, or a session without a claim
+	Claim   bool   // the policy lets it in
+	Session bool
+}
+
+// Holders lists everybody whom the policy lets in, by whatever entry, and who has a session without that, except the exempt:
+// initiators by their IQN, groups by their name.
+func (v *View) Holders(exempt []string) []Holder {
+	active := v.target.ActiveInitiators
+	var all []Holder
+	for _, iqn := range v.target.ACL.IQNs() {
+		all = append(all, Holder{iqn, "", true, datera.ContainsIQN(active, iqn)})
+	}
+	for _, group := range v.target.ACL.Groups() {
+		for _, iqn := range v.groups[group].Members {
+			all = append(all, Holder{iqn, group, true, datera.ContainsIQN(active, iqn)})
+		}
+	}
+	for _, iqn := range active {
+		if !slices.ContainsFunc(all, func(h Holder) bool { return datera.SameIQN(h.IQN, iqn) }) {
+			all = append(all, Holder{iqn, "", false, true})
+		}
+	}
+	return slices.DeleteFunc(all, func(h Holder) bool { return slices.Contains(exempt, h.Group) || datera.ContainsIQN(exempt, h.IQN) })
+}
