@@ -42,7 +42,7 @@ type Config struct {
 	CAFile  string     `json:"ca_file,omitempty"` // PEM; default: the system's authorities
 	Aliases []string   `json:"aliases,omitempty"` // other names under which volumes may name the same array
 	Attach  AttachMode `json:"attach,omitempty"`
-	Cluster string     `json:"cluster,omitempty"` // keeps the names of several clusters on one array apart
+	Cluster string     `json:"cluster,omitempty"` // the part of names on the array that people know the cluster by
 	CHAP    CHAPConfig `json:"chap,omitempty"`
 	Log     LogConfig  `json:"log,omitempty"`
 	// Metrics is a file for node-exporter's textfile collector; "" is none.
@@ -53,6 +53,13 @@ type Config struct {
 
 	// Node is this node's name in Kubernetes, for attach mode none, whose calls do not say it.
 	Node string `json:"node,omitempty"`
+
+	// ClusterID is the UID of the cluster's namespace kube-system, see Identity.
+	ClusterID string `json:"cluster_id,omitempty"`
+	// Exempt are initiators, and initiator groups by name, whose entries in a volume's ACL policy are no claims: a backup host.
+	Exempt []string `json:"exempt,omitempty"`
+	// Tenants are those beside Tenant in which volumes of this cluster may be; nil: any that the array lists.
+	Tenants []string `json:"tenants,omitzero"`
 
 	StateDir string `json:"state_dir,omitempty"` // journal of the volumes on this node
 	RunDir   string `json:"run_dir,omitempty"`   // locks, cached session keys and hints; gone after a reboot
@@ -204,9 +211,7 @@ func (c Config) check() error {
 	if c.Node != "" && checkNodeName(c.Node) != nil {
 		refuse("node", c.Node, "the name of a Kubernetes node")
 	}
-	if len(c.Cluster) > 32 || !clusterName().MatchString(c.Cluster) {
-		refuse("cluster", c.Cluster, "1 to 32 letters, digits and '-'")
-	}
+	c.checkTenancy(refuse)
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		refuse("log.level", c.Log.Level, "debug, info, warn or error")
 	}

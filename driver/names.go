@@ -13,6 +13,8 @@ const (
 	// kindOfGroup begins the names of all clusters' groups and initiators, groupPrefix shows them.
 	kindOfGroup = "k8s"
 	groupPrefix = kindOfGroup + "_"
+	// kindOfReaders begins the names of lists of readers.
+	kindOfReaders = "k8s-ro"
 	// entityNameLimit is the longest name of an app instance or initiator group.
 	entityNameLimit = 64
 	// initiatorNameLimit is the longest name of an initiator.
@@ -37,7 +39,7 @@ func entityNameFor(cluster, volume string) string {
 // readersNameFor names the group that lists which members of the volume's group attached
 // read-only. No ACL policy refers to it: it grants nothing.
 func readersNameFor(cluster, volume string) string {
-	return derivedName(entityNameLimit, "k8s-ro", cluster, volume)
+	return derivedName(entityNameLimit, kindOfReaders, cluster, volume)
 }
 
 // InitiatorName is the name under which the initiator of a node is registered on the array.

@@ -18,6 +18,9 @@ const (
 	undoTime = 3 * time.Second
 	// sweepTime bounds what a call spends on what earlier calls left behind.
 	sweepTime = 2 * time.Second
+	// isAttachedTime bounds isattached. kube-controller-manager runs it for each attached volume once a minute, without a
+	// look at whether the last one has ended: those that wait for an array that is away must not pile up.
+	isAttachedTime = 5 * time.Second
 )
 
 // Verb is one call of FlexVolume.
@@ -28,9 +31,10 @@ type Verb struct {
 	// Help is one line for people.
 	Help string
 
-	onNode      bool // works on the node, so it may finish what was left there
-	takesAway   bool // is answered even without a usable configuration
-	growsVolume bool // on the array
+	onNode      bool          // works on the node, so it may finish what was left there
+	takesAway   bool          // is answered even without a usable configuration
+	growsVolume bool          // on the array
+	limit       time.Duration // 0: that of every call
 	run         func(ctx context.Context, d *Driver, args []string) (Reply, error)
 }
 
@@ -45,7 +49,7 @@ func Verbs() []Verb {
 	return []Verb{
 		{Name: "init", Help: "say what the driver can do", run: runInit},
 		{Name: "attach", Args: []string{argOptions, argNode}, Help: "provision the volume, give NODE access and print the device string", run: runAttach},
-		{Name: "isattached", Args: []string{argOptions, argNode}, Help: "tell whether NODE has access", run: runIsAttached},
+		{Name: "isattached", Args: []string{argOptions, argNode}, Help: "tell whether NODE has access", limit: isAttachedTime, run: runIsAttached},
 		{Name: "waitforattach", Args: []string{"DEVICE", argOptions}, Help: "log in to the volume's target and print its disk", onNode: true, run: runWaitForAttach},
 		{Name: "mountdevice", Args: []string{"DIR", "DISK", argOptions}, Help: "make a file system if the disk is blank, and mount it on DIR", onNode: true, run: runMountDevice},
 		{Name: "mount", Args: []string{"DIR", argOptions}, Help: "bind the volume into a pod's directory", onNode: true, run: runMount},
@@ -117,11 +121,25 @@ func (d *Driver) call(ctx context.Context, verb Verb, args []string) (reply Repl
 	if verb.onNode {
 		d.sweep(ctx)
 	}
-	reply, err := verb.run(ctx, d, args)
+	reply, err := verb.inTime(ctx, d, args)
 	if err != nil {
 		reply = failure(err, d.SecretsOf(args)...)
 	}
 	return reply
+}
+
+// inTime runs the verb within its own limit.
+func (v Verb) inTime(ctx context.Context, d *Driver, args []string) (Reply, error) {
+	if v.limit == 0 {
+		return v.run(ctx, d, args)
+	}
+	limited, cancel := context.WithTimeout(ctx, v.limit)
+	defer cancel()
+	reply, err := v.run(limited, d, args)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%s was given up after %s, as it is asked again soon: see whether the array is away or overloaded: %w", v.Name, v.limit, err)
+	}
+	return reply, err
 }
 
 // SecretsOf are those that a call knows: the configuration's and those that kubelet adds to a volume's options.
