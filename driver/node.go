@@ -155,7 +155,7 @@ func (d *Driver) identify(device string, attachment Attachment) (iscsi.Device, e
 }
 
 func sameDisk(a, b iscsi.Target) bool {
-	return a.IQN == b.IQN && a.LUN == b.LUN && a.Serial == b.Serial
+	return iscsi.SameName(a.IQN, b.IQN) && a.LUN == b.LUN && a.Serial == b.Serial
 }
 
 // startAnew is the one way on with a disk that is not blank: to the array its blocks stay in use even if they are wiped. A

@@ -20,6 +20,8 @@ var (
 	ErrNoDaemon = errors.New("iscsid does not run: start it (systemctl enable --now iscsid; package open-iscsi or iscsi-initiator-utils)")
 	// ErrRefused says that a target answered, and denied the login.
 	ErrRefused = errors.New("login refused")
+	// ErrNoSession says that a session which was logged in is gone or lost.
+	ErrNoSession = errors.New("no live session: the target ended it, or the network to the portal is broken")
 	// ErrUnreachable says that a portal does not answer.
 	ErrUnreachable = errors.New("portal does not answer")
 )

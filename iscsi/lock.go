@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -17,7 +18,7 @@ import (
 // It guards logins and logouts: two logins at once make two sessions or a damaged record, and a logout must not meet
 // another volume's login on the same session.
 func (i *Initiator) lock(ctx context.Context, iqn string) (release func(), err error) {
-	sum := sha256.Sum256([]byte(iqn))
+	sum := sha256.Sum256([]byte(strings.ToLower(iqn)))
 	release, err = i.lockFile(ctx, "target-"+hex.EncodeToString(sum[:8]))
 	if err != nil {
 		return nil, fmt.Errorf("wait for another call that works on target %s: %w", iqn, err)

@@ -7,14 +7,52 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"time"
-
-	"github.com/cenkalti/backoff/v5"
 )
 
-// logoutLimit covers what iscsid waits for an answer to its logout, twice.
-const logoutLimit = 40 * time.Second
+// Login logs in to the target's portals and brings no disk: no LUN is scanned until Scan does. Afterwards the target shows
+// this machine's session. It starts three programs for each portal without a session.
+//
+// One session is enough; portals that are dead or late are left to the next call. Errors and what is taken back are those
+// of Attach. A live session that is there already, whoever made it, is left as it is, with its disks.
+func (i *Initiator) Login(ctx context.Context, t Target, chap CHAP) error {
+	if err := t.validateLogin(chap); err != nil {
+		return err
+	}
+	return i.onPortals(ctx, "log in to", t, func(patient context.Context, w *way) error {
+		_, err := i.connect(ctx, patient, t.IQN, chap, w)
+		return err
+	}, func() error { return nil })
+}
+
+// LoggedIn tells whether a session with one of the target's portals is live. It starts no program and waits for nothing.
+func (i *Initiator) LoggedIn(t Target) (bool, error) {
+	if err := t.validate(); err != nil {
+		return false, err
+	}
+	sessions, err := i.sessions(t.IQN)
+	return slices.ContainsFunc(sessions, func(s session) bool {
+		return s.live() && slices.ContainsFunc(t.canonicalPortals(), s.at)
+	}), err
+}
+
+// connect is the live session with a portal: the one that is there, or a new one.
+func (i *Initiator) connect(ctx, patient context.Context, iqn string, chap CHAP, w *way) (session, error) {
+	s, found, err := i.sessionAt(iqn, w.portal)
+	if err != nil {
+		return session{}, err
+	}
+	if found && !s.live() {
+		if s, found, err = i.revive(patient, s); err != nil {
+			return session{}, err
+		}
+	}
+	if found {
+		i.setRecovery(s, i.opt.ReplacementTimeout) // as in attached
+		return s, nil
+	}
+	return i.newSession(ctx, patient, iqn, chap, w)
+}
 
 // sessionAt is the session to a portal: a live one if there is.
 func (i *Initiator) sessionAt(iqn string, portal Portal) (session, bool, error) {
@@ -29,6 +67,42 @@ func (i *Initiator) sessionAt(iqn string, portal Portal) (session, bool, error) 
 		}
 	}
 	return found, found.class != "", nil
+}
+
+// newSession logs in to a portal that has no session.
+func (i *Initiator) newSession(ctx, patient context.Context, iqn string, chap CHAP, w *way) (session, error) {
+	// Two of the three programs are spared on a dead portal, and the half minute that iscsid tries it.
+	if err := i.checkPortal(patient, w.portal); err != nil {
+		return session{}, err
+	}
+	if err := i.CheckDaemon(); err != nil {
+		return session{}, err
+	}
+	w.made = true
+	if err := i.createRecord(ctx, iqn, w.portal, chap); err != nil {
+		return session{}, err
+	}
+	if err := patient.Err(); err != nil {
+		return session{}, context.Cause(patient)
+	}
+	return i.login(patient, iqn, w.portal)
+}
+
+// checkPortal finds out whether anybody listens there.
+func (i *Initiator) checkPortal(ctx context.Context, portal Portal) error {
+	limit, cancel := context.WithTimeout(ctx, i.opt.LoginTimeout)
+	defer cancel()
+	connection, err := i.dial(limit, "tcp", portal)
+	switch {
+	case err == nil:
+		_ = connection.Close()
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case limit.Err() != nil:
+		return fmt.Errorf("%w: nothing came back within %s; check the address and the network", ErrUnreachable, i.opt.LoginTimeout)
+	}
+	return fmt.Errorf("%w: %w", ErrUnreachable, err)
 }
 
 // login logs in by the node record and waits for the session.
@@ -98,83 +172,6 @@ func (i *Initiator) revive(ctx context.Context, s session) (session, bool, error
 		return session{}, false, several{lost, err}
 	}
 	return session{}, false, nil
-}
-
-// scanLUN asks the target for this one LUN (Documentation/scsi/scsi_transport: "channel target lun").
-func (i *Initiator) scanLUN(ctx context.Context, t Target, s session) error {
-	path := filepath.Join(i.opt.SysRoot, "class", "scsi_host", "host"+strconv.Itoa(s.host), "scan")
-	for _, lun := range t.kernelLUNs() {
-		address := fmt.Sprintf("0 %d %d", s.targetID, lun)
-		if err := bounded(ctx, func() error { return i.scan(path, address) }); err != nil {
-			return fmt.Errorf("scan LUN %d by %s: %w", t.LUN, s, err)
-		}
-	}
-	return nil
-}
-
-// logout ends a session, which nobody uses any more. That it is gone already is fine.
-func (i *Initiator) logout(ctx context.Context, s session) error {
-	limit, cancel := context.WithTimeout(ctx, logoutLimit)
-	defer cancel()
-	byRecord := s.persistent != "" && len(i.recordsAt(s.iqn, s.persistent)) > 0 && i.alone(s)
-	var last error
-	_, err := backoff.Retry(limit, func() (bool, error) {
-		err := i.logoutOnce(limit, s, byRecord)
-		last = err
-		if _, there := s.alive(); !there {
-			return true, nil
-		}
-		switch code := exitCode(err); {
-		case err == nil:
-			return true, nil
-		case code == exitInternal: // disks or a login under way on it
-			return false, err
-		case code == exitNotFound && byRecord:
-			byRecord = false
-			return false, err
-		}
-		return false, backoff.Permanent(err)
-	}, backoff.WithBackOff(growing(50*time.Millisecond, time.Second)), backoff.WithMaxTries(8), backoff.WithMaxElapsedTime(0))
-	if err != nil {
-		return last
-	}
-	_, err = poll(limit, func() (bool, bool, error) {
-		_, there := s.alive()
-		return true, !there, nil
-	})
-	if err != nil {
-		return fmt.Errorf("log out of %s: iscsiadm says it did, but the session is there: %w", s, err)
-	}
-	i.log.InfoContext(ctx, "logged out", "target", s.iqn, "portal", s.persistent, "session", s.id)
-	return nil
-}
-
-// alone tells whether a session is its target's only one by its portal. A logout by record ends them all.
-func (i *Initiator) alone(s session) bool {
-	sessions, err := i.sessions(s.iqn)
-	return err == nil && !slices.ContainsFunc(sessions, func(other session) bool { return other.id != s.id && other.at(s.persistent) })
-}
-
-func (i *Initiator) logoutOnce(ctx context.Context, s session, byRecord bool) error {
-	doing := "log out of " + s.String()
-	if byRecord {
-		return i.program(ctx, logoutLimit, doing, "iscsiadm", "-m", "node", "-T", s.iqn, "-p", s.persistent, "--logout")
-	}
-	return i.program(ctx, logoutLimit, doing, "iscsiadm", "-m", "session", "-r", strconv.Itoa(s.id), "--logout")
-}
-
-// hasOtherDevices tells whether a session serves anything but the disks given.
-func (s session) hasOtherDevices(but []disk) bool {
-	for _, d := range s.disks() {
-		mine := false
-		for _, b := range but {
-			mine = mine || b.hctl == d.hctl
-		}
-		if !mine && !d.isPlaceholder() {
-			return true
-		}
-	}
-	return false
 }
 
 // setRecovery sets how long the kernel waits for a session to come back before it fails its I/O. For the paths of its maps

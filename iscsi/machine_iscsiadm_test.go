@@ -152,7 +152,12 @@ func (m *machine) login(iqn, portal string) string {
 	case target.says != "":
 		return target.says
 	}
-	m.addSession(iqn, portal, "LOGGED_IN")
+	s, _ := readSession(m.path("sys/class/iscsi_session", m.addSession(iqn, portal, "LOGGED_IN")))
+	if m.records[iqn+"|"+portal]["node.session.scan"] != "manual" {
+		for lun, found := range target.luns { // iscsid scans for all
+			m.addDisk(s, lun, found)
+		}
+	}
 	return "login"
 }
 

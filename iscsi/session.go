@@ -41,7 +41,7 @@ func (s session) String() string {
 
 // sessions are those with one target, the oldest first.
 func (i *Initiator) sessions(iqn string) ([]session, error) {
-	return i.sessionsWith(func(target string) bool { return target == iqn })
+	return i.sessionsWith(func(target string) bool { return SameName(target, iqn) })
 }
 
 // sessionsWith are those with the targets that are wanted, the oldest first.

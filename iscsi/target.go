@@ -61,6 +61,10 @@ func validateName(name string) error {
 	return nil
 }
 
+// SameName tells whether two iSCSI names are one: their case does not count (RFC 3722). A login uses the spelling it is
+// given, because there are targets that compare byte by byte.
+func SameName(a, b string) bool { return strings.EqualFold(a, b) }
+
 func (t Target) validate() error {
 	if err := validateName(t.IQN); err != nil {
 		return fmt.Errorf("target: %w", err)
@@ -78,6 +82,20 @@ func (t Target) validate() error {
 		if _, err := canonical(portal); err != nil {
 			return fmt.Errorf("target %s: %w", t.IQN, err)
 		}
+	}
+	return nil
+}
+
+// validateLogin is validate for what works on the target's portals.
+func (t Target) validateLogin(chap CHAP) error {
+	if err := t.validate(); err != nil {
+		return err
+	}
+	if err := chap.validate(); err != nil {
+		return fmt.Errorf("target %s: %w", t.IQN, err)
+	}
+	if len(t.Portals) == 0 {
+		return fmt.Errorf("target %s has no portal", t.IQN)
 	}
 	return nil
 }
