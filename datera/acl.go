@@ -147,6 +147,7 @@ func (c *Client) AppInstancesReferringTo(ctx context.Context, group string) ([]A
 type InitiatorGroup struct {
 	Path    string
 	Name    string
+	Tenant  string
 	Members []string // IQNs
 }
 
@@ -155,12 +156,13 @@ func (g *InitiatorGroup) UnmarshalJSON(b []byte) error {
 	var w struct {
 		Path    string      `json:"path"`
 		Name    string      `json:"name"`
+		Tenant  string      `json:"tenant"`
 		Members []Reference `json:"members"`
 	}
 	if err := json.Unmarshal(b, &w); err != nil {
 		return err
 	}
-	*g = InitiatorGroup{Path: w.Path, Name: w.Name, Members: lastElements(w.Members)}
+	*g = InitiatorGroup{Path: w.Path, Name: w.Name, Tenant: w.Tenant, Members: lastElements(w.Members)}
 	return nil
 }
 

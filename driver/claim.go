@@ -16,138 +16,118 @@ func (d *Driver) owner(name string) access.Owner {
 }
 
 func (d *Driver) claim(array Array, volume Volume, node, iqn string) access.Claim {
-	claim := access.Claim{
+	c := access.Claim{
 		Array: array, Owner: d.owner(volume.Name), Volume: volume.AppInstance, Node: node, IQN: iqn, ReadOnly: volume.ReadOnly,
 		Exempt: d.Config.Exempt,
 		NodeOf: func(initiator string) string { return nodeOf(d.Config.Cluster, initiator) },
-		Note:   func(string, string) error { return nil },
-		Erase:  func() error { return nil },
 	}
-	if d.Config.Attach == AttachNone { // whether a pod was told shows in its mount
-		claim.Evicts = true
-		return claim
+	if d.Config.Attach == AttachNone {
+		c.Evicts = true
+		c.Note = func(string, string) error { return nil } // whether a pod was told shows in its mount
+		c.Erase = c.Note
+		return c
 	}
-	claim.Note = func(volumeID, group string) error {
-		return d.intents().write(intent{PV: volume.Name, Tenant: volume.Tenant, Node: node, VolumeID: volumeID, Group: group, IQN: iqn})
+	untold := func(volumeID, group string) intent {
+		return intent{PV: volume.Name, Tenant: volume.Tenant, Node: node, VolumeID: volumeID, Group: group, IQN: iqn}
 	}
-	claim.Erase = func() error { return d.intents().erase(volume.Name) }
-	return claim
+	c.Note = func(volumeID, group string) error { return d.noteIntent(untold(volumeID, group)) }
+	c.Erase = func(volumeID, group string) error { return d.eraseIntent(untold(volumeID, group)) }
+	return c
 }
 
-// withdrawUntold takes back the claims of attaches on this host that were killed: of them no caller was told, and no
-// controller detaches them. The lock of held, if there is one, is the call's own.
-func (d *Driver) withdrawUntold(ctx context.Context, held string) error {
-	left, err := d.intents().all()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, sweepTime)
-	defer cancel()
-	for _, intent := range left {
-		withdraw := func() error { return d.withdraw(ctx, intent) }
-		if intent.PV == held {
-			err = withdraw()
-		} else {
-			err = d.ifFree(intent.PV, withdraw)
-		}
-		if err != nil {
-			d.Log.WarnContext(ctx, "the claim of an attach that was killed stays until the next call", "volume", intent.PV, "node", intent.Node, "error", err)
-		}
-	}
-	return nil
-}
+// homeTenant is the configured tenant. A node is who is registered there, in whatever tenant a volume is: another cluster
+// may have a node of the same name in another one.
+func (d *Driver) homeTenant() string { return d.tenantOf(Volume{}) }
 
-// withdraw takes one claim back, unless its node has a session: then an attach on another host has told it since.
-func (d *Driver) withdraw(ctx context.Context, i intent) error {
-	if again, err := d.intents().read(i.PV); err != nil || again != i {
-		return err // its own call, or another one, has ended meanwhile
-	}
-	array, err := d.configuredArray(i.Tenant)
-	if err != nil {
-		return err
-	}
-	seen, err := access.Survey(ctx, array, i.VolumeID)
-	used := func(h access.Holder) bool { return h.Session && datera.SameIQN(h.IQN, i.IQN) }
-	switch {
-	case errors.Is(err, datera.ErrNotFound): // the volume, and all claims with it
-	case err != nil:
-		return err
-	case !slices.ContainsFunc(seen.Holders(nil), used):
-		if _, err := array.RemoveMember(ctx, i.Group, i.IQN); err != nil {
-			return err
-		}
-	}
-	return d.intents().erase(i.PV)
-}
-
-// claimsOf finds the groups of a PersistentVolume in all tenants: at once, or one tenant after the other where the array
-// refuses that.
+// claimsOf finds the groups of a PersistentVolume, of which detach knows the name alone, in all tenants: at once, or in one
+// after the other where the array refuses that.
 func (d *Driver) claimsOf(ctx context.Context, home Array, name string) ([]access.Group, error) {
-	groups, err := d.searchClaims(ctx, home, home.InitiatorGroupsOfAllTenants, "", name)
+	found, err := d.searchClaims(ctx, home, home.InitiatorGroupsOfAllTenants, name)
 	if !errors.Is(err, datera.ErrRefused) {
-		return groups, err
+		return found, err
 	}
-	tenants, err := d.otherTenants(ctx, home)
+	tenants, err := d.tenants(ctx, home)
 	if err != nil {
 		return nil, err
 	}
-	groups = nil
-	for _, tenant := range append([]string{d.homeTenant()}, tenants...) {
+	found = nil
+	for _, tenant := range tenants {
 		array, err := d.configuredArray(tenant)
 		if err != nil {
 			return nil, err
 		}
-		more, err := d.searchClaims(ctx, array, array.InitiatorGroupsContaining, tenant, name)
+		more, err := d.searchClaims(ctx, array, array.InitiatorGroupsContaining, name)
 		if err != nil {
 			return nil, err
 		}
-		groups = append(groups, more...)
+		// What a tenant inherits is found where it belongs.
+		more = slices.DeleteFunc(more, func(g access.Group) bool { return g.Tenant != "" && g.Tenant != tenant })
+		found = append(found, more...)
 	}
-	return groups, nil
+	return found, nil
 }
 
-// otherTenants are those beside the configured one in which the cluster's volumes may be. A user who may not list tenants
-// has those of the configuration: attach lets no volume into another.
-func (d *Driver) otherTenants(ctx context.Context, home Array) ([]string, error) {
-	if len(d.Config.Tenants) > 0 {
-		return d.Config.Tenants, nil
-	}
-	tenants, err := home.Tenants(ctx)
-	if errors.Is(err, datera.ErrRefused) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list the tenants of %s: %w", home.Server(), err)
-	}
-	return slices.DeleteFunc(tenants, func(tenant string) bool { return tenant == d.homeTenant() }), nil
-}
-
-func (d *Driver) homeTenant() string { return d.tenantOf(Volume{}) }
-
-// searchClaims finds the owner's groups of today's names, and the one of the former name, by one way to search. What a tenant
-// inherits is found where it belongs.
-func (d *Driver) searchClaims(ctx context.Context, array Array, search func(context.Context, string) ([]datera.InitiatorGroup, error),
-	tenant, name string) ([]access.Group, error) {
+// searchClaims finds the groups of today's names, and the one that versions before this one had.
+func (d *Driver) searchClaims(ctx context.Context, array Array, search func(context.Context, string) ([]datera.InitiatorGroup, error), name string) ([]access.Group, error) {
 	owner := d.owner(name)
-	var groups []access.Group
+	var found []access.Group
 	for _, part := range []string{owner.Prefix(), owner.Former} {
-		found, err := search(ctx, part)
+		groups, err := search(ctx, part)
 		if err != nil {
 			return nil, fmt.Errorf("find the claims on PersistentVolume %s on %s: %w", name, array.Server(), err)
 		}
-		for _, group := range found {
-			former := group.Name == owner.Former
-			if !owner.Owns(group.Name) || former != (part == owner.Former) || tenant != "" && group.Tenant != "" && group.Tenant != tenant {
-				continue
+		for _, group := range groups {
+			if owner.Owns(group.Name) && (group.Name == owner.Former) == (part == owner.Former) {
+				found = append(found, access.Group{InitiatorGroup: group, In: array})
 			}
-			in := array
-			if tenant == "" && group.Tenant != d.homeTenant() {
-				if in, err = d.configuredArray(group.Tenant); err != nil {
-					return nil, err
-				}
-			}
-			groups = append(groups, access.Group{InitiatorGroup: group, Array: in})
 		}
 	}
-	return groups, nil
+	return found, nil
+}
+
+// tenants are those in which the cluster's volumes may be, the configured one first. A user who may not list them has those
+// of the configuration.
+func (d *Driver) tenants(ctx context.Context, home Array) ([]string, error) {
+	others := d.Config.Tenants
+	if others == nil {
+		var err error
+		if others, err = home.Tenants(ctx); err != nil && !errors.Is(err, datera.ErrRefused) {
+			return nil, fmt.Errorf("list the tenants of %s: %w", home.Server(), err)
+		}
+	}
+	tenants := []string{d.homeTenant()}
+	for _, tenant := range others {
+		if tenant = d.tenantOf(Volume{Tenant: tenant}); !slices.Contains(tenants, tenant) {
+			tenants = append(tenants, tenant)
+		}
+	}
+	return tenants, nil
+}
+
+// checkTenant refuses a volume in a tenant in which detach would not find it again.
+func (d *Driver) checkTenant(ctx context.Context, home Array, volume Volume) error {
+	tenant := d.tenantOf(volume)
+	if tenant == d.homeTenant() {
+		return nil
+	}
+	if _, err := home.InitiatorGroupsOfAllTenants(ctx, d.owner(volume.Name).Prefix()); !errors.Is(err, datera.ErrRefused) {
+		return err
+	}
+	tenants, err := d.tenants(ctx, home)
+	if err == nil && !slices.Contains(tenants, tenant) {
+		err = fmt.Errorf("volume %s is in tenant %s, and user %s may not list the tenants of %s, so detach would not find it: add the tenant to tenants in %s",
+			volume.AppInstance, tenant, d.Config.Username, home.Server(), d.Config.place())
+	}
+	return err
+}
+
+// findClaims is claimsOf with each group in the tenant where it is.
+func (d *Driver) findClaims(ctx context.Context, home Array, name string) ([]access.Group, error) {
+	found, err := d.claimsOf(ctx, home, name)
+	for i := range found {
+		if tenant := found[i].Tenant; err == nil && tenant != "" && tenant != d.homeTenant() {
+			found[i].In, err = d.configuredArray(tenant)
+		}
+	}
+	return slices.DeleteFunc(found, func(g access.Group) bool { return len(g.Members) == 0 }), err
 }

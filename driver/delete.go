@@ -2,12 +2,16 @@ package driver
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"datera-flexvolume/datera"
+	"datera-flexvolume/driver/access"
 )
 
 // Delete is the operator's verb that removes a volume with its data. It refuses unless
@@ -38,54 +42,51 @@ func (d *Driver) deleteIf(ctx context.Context, volume Volume, check func(*datera
 		return err
 	}
 	defer unlock()
-	d.hints().forget(volume.Name)
+	unlockVolume, err := d.lockVolume(ctx, "app-instance-"+volume.AppInstance) // of two deletes one would bring back what the other took offline
+	if err != nil {
+		return err
+	}
+	defer unlockVolume()
 	ai, err := array.AppInstance(ctx, volume.AppInstance)
+	if errors.Is(err, datera.ErrNotFound) {
+		return d.deleteGroupsLeft(ctx, array, volume)
+	}
 	if err == nil {
 		err = check(ai)
 	}
-	if err != nil && !errors.Is(err, datera.ErrNotFound) {
+	if err != nil {
 		return fmt.Errorf("delete volume %s on %s: %w", volume.AppInstance, array.Server(), err)
 	}
-	groups, err := d.refuseInUse(ctx, array, volume, ai)
-	switch {
-	case err != nil && ai != nil && ai.AdminState == datera.AdminOffline: // by an earlier delete that was killed
-		return errors.Join(err, bringOnline(ctx, array, volume, ai))
-	case err != nil:
+	if _, err := d.refuseInUse(ctx, array, volume, ai.ID); err != nil {
+		if ai.AdminState == datera.AdminOffline { // by an earlier delete that was killed
+			err = errors.Join(err, bringOnline(ctx, array, volume, ai))
+		}
 		return err
 	}
-	if ai != nil {
-		if groups, err = d.takeOffline(ctx, array, volume, ai); err != nil {
-			return err
-		}
-		if err := array.DeleteAppInstance(ctx, ai.ID); err != nil {
-			return fmt.Errorf("delete volume %s on %s: %w", volume.AppInstance, array.Server(), err)
-		}
+	groups, err := d.takeOffline(ctx, array, volume, ai)
+	if err != nil {
+		return err
 	}
-	for _, group := range slices.Backward(groups) { // the readers' first: who is noted there without the other would write unseen
-		if err := d.deleteGroup(ctx, array, volume, group); err != nil {
-			return err
-		}
+	if err := d.noteGroups(volume, groups); err != nil {
+		return errors.Join(err, bringOnline(ctx, array, volume, ai))
 	}
-	return nil
+	if err := array.DeleteAppInstance(ctx, ai.ID); err != nil {
+		return fmt.Errorf("delete volume %s on %s: %w", volume.AppInstance, array.Server(), err)
+	}
+	return d.deleteGroupsLeft(ctx, array, volume)
 }
 
-// takeOffline makes sure that nobody comes to a volume that is about to be deleted: who logs in from here on is too late,
-// who has just done so makes the array refuse, who has just been let in is seen now, and who is let in from here on sees that
-// the volume is offline (lookAgain). It returns the groups that go with the volume.
-func (d *Driver) takeOffline(ctx context.Context, array Array, volume Volume, ai *datera.AppInstance) ([]string, error) {
-	if _, err := array.SetAdminState(ctx, ai.ID, datera.AdminOffline, false); err != nil && !errors.Is(err, datera.ErrNotFound) {
+// takeOffline makes sure that nobody comes to a volume that is about to be deleted: who logs in from here on is too late, who
+// has just done so makes the array refuse, who has just been let in is seen now, and who is let in from here on sees that the
+// volume is offline. It returns the groups that go with the volume.
+func (d *Driver) takeOffline(ctx context.Context, array Array, volume Volume, ai *datera.AppInstance) (groups []string, err error) {
+	_, err = array.SetAdminState(ctx, ai.ID, datera.AdminOffline, false)
+	if err == nil || errors.Is(err, datera.ErrNotFound) {
+		groups, err = d.refuseInUse(ctx, array, volume, ai.ID)
+	} else {
 		err = fmt.Errorf("take volume %s offline on %s, unless a node uses it: %w", volume.AppInstance, array.Server(), err)
-		return nil, errors.Join(err, bringOnline(ctx, array, volume, ai)) // the array may have done it all the same
 	}
-	offline, err := array.AppInstance(ctx, ai.ID)
-	if errors.Is(err, datera.ErrNotFound) {
-		return d.refuseInUse(ctx, array, volume, nil)
-	}
-	var groups []string
-	if err == nil {
-		groups, err = d.refuseInUse(ctx, array, volume, offline)
-	}
-	if err != nil {
+	if err != nil { // the array may have taken it offline all the same
 		return nil, errors.Join(err, bringOnline(ctx, array, volume, ai))
 	}
 	return groups, nil
@@ -101,86 +102,63 @@ func bringOnline(ctx context.Context, array Array, volume Volume, ai *datera.App
 	return nil
 }
 
-// deleteGroup deletes a group, unless another volume, of a PersistentVolume of the same name, has it: the array refuses then.
-func (d *Driver) deleteGroup(ctx context.Context, array Array, volume Volume, group string) error {
-	err := array.DeleteInitiatorGroup(ctx, group)
-	if err == nil {
-		return nil
-	}
-	if elsewhere, lookErr := d.leadsElsewhere(ctx, array, group, volume.AppInstance); lookErr == nil && elsewhere {
-		return nil
-	}
-	return fmt.Errorf("delete initiator group %s on %s: %w", group, array.Server(), err)
-}
-
-// directGroups are the groups that attach mode none has for a volume, by its name on the
-// array. Which mode the nodes are in, a provisioner does not know.
-func (d *Driver) directGroups(volume Volume) []string {
-	if volume.Provisioned || d.Config.Attach == AttachNone {
-		return d.groupNames(volume.AppInstance)
-	}
-	return nil
-}
-
-// refuseInUse says who holds the volume, by whatever PersistentVolume or cluster; ai is nil
-// when it is not there. Otherwise it returns the groups that go with the volume. In attach mode
-// none a node that is dead, or has no credentials of its own, keeps its grant, which without a
-// session keeps nobody out.
-func (d *Driver) refuseInUse(ctx context.Context, array Array, volume Volume, ai *datera.AppInstance) (own []string, err error) {
-	var active, led []string
-	direct := d.directGroups(volume)
-	own = union(d.groupNames(volume.Name), direct)
-	if ai != nil {
-		for _, instance := range ai.StorageInstances {
-			active, led = union(active, instance.ActiveInitiators), union(led, otherGroups(&instance, nil))
-		}
-	}
-	groups, err := array.InitiatorGroups(ctx, union(own, led)...)
+// refuseInUse says who holds a volume, by whatever PersistentVolume or cluster, and else names the groups that go with it. In
+// attach mode none a node that is dead, or has no credentials of its own, keeps its claim; without a session that keeps no
+// volume from being deleted. Which mode the nodes are in, a provisioner does not know: it tells by the groups.
+func (d *Driver) refuseInUse(ctx context.Context, array Array, volume Volume, volumeID string) (groups []string, err error) {
+	seen, err := access.Survey(ctx, array, volumeID)
 	if err != nil {
 		return nil, fmt.Errorf("ask %s who holds volume %s: %w", array.Server(), volume.AppInstance, err)
 	}
-	elsewhere, err := d.elsewhere(ctx, array, volume, groups, led)
-	if err != nil {
-		return nil, err
+	direct := d.owner(volume.AppInstance)
+	stale := func(h access.Holder) bool {
+		return direct.Owns(h.Group) && !h.Session && (volume.Provisioned || d.Config.Attach == AttachNone)
 	}
-	holders := slices.Clone(active)
-	perhapsStale := false
-	var holding []string
-	for name, group := range groups {
-		if len(group.Members) == 0 || slices.Contains(elsewhere, name) || slices.Contains(direct, name) {
-			continue
-		}
-		perhapsStale = perhapsStale || slices.Contains(d.groupNames(volume.AppInstance), name)
-		holders, holding = append(holders, group.Members...), append(holding, name)
+	every := func(string) bool { return true }
+	holders := slices.DeleteFunc(seen.Holders(d.Config.Exempt, every), stale)
+	if len(holders) == 0 {
+		return seen.Groups(), nil
 	}
-	if len(holders) > 0 {
-		remedy := "delete the pods that use it first"
-		if perhapsStale && len(active) == 0 {
-			remedy += fmt.Sprintf("; nobody has a session, so if attach mode none left this grant, delete the volume where the configuration says %q: %q", "attach", AttachNone)
-		}
-		remedy += d.otherUse(ctx, array, holding, volume.AppInstance)
-		slices.Sort(holders)
-		return nil, fmt.Errorf("volume %s is in use by %s: %s", volume.AppInstance, strings.Join(slices.Compact(holders), ", "), remedy)
+	var iqns []string
+	for _, h := range holders {
+		iqns = append(iqns, h.IQN)
 	}
-	return slices.DeleteFunc(own, func(name string) bool { return slices.Contains(elsewhere, name) }), nil
+	remedy := "delete the pods that use it first"
+	if idle := func(h access.Holder) bool { return direct.Owns(h.Group) && !h.Session }; !slices.ContainsFunc(holders, func(h access.Holder) bool { return !idle(h) }) {
+		remedy += fmt.Sprintf("; if attach mode none left these claims, which have no session, delete the volume where the configuration says %q: %q", "attach", AttachNone)
+	}
+	slices.Sort(iqns)
+	return nil, fmt.Errorf("volume %s is in use by %s: %s", volume.AppInstance, strings.Join(slices.Compact(iqns), ", "), remedy)
 }
 
-// elsewhere are those groups of a volume that belong to another one: not this volume's ACL policy refers to them, as led do,
-// but that one's. A list of readers belongs to the volume that the group of the same PersistentVolume belongs to.
-func (d *Driver) elsewhere(ctx context.Context, array Array, volume Volume, groups map[string]*datera.InitiatorGroup, led []string) ([]string, error) {
-	var names []string
-	for _, name := range []string{volume.Name, volume.AppInstance} {
-		group := groups[d.groupName(name)]
-		if group == nil || len(group.Members) == 0 || slices.Contains(led, group.Name) {
-			continue
-		}
-		elsewhere, err := d.leadsElsewhere(ctx, array, group.Name, volume.AppInstance)
-		if err != nil {
-			return nil, err
-		}
-		if elsewhere {
-			names = append(names, d.groupNames(name)...)
+// A volume's groups can be told by its UUID alone, so they are noted before it is deleted: a delete that is killed in between
+// is finished when it is repeated on this host. Elsewhere they stay: they are empty, and grant nothing.
+
+func (d *Driver) groupsPath(volume Volume) string {
+	return filepath.Join(d.Config.RunDir, "deleted", fileNameFor(volume.AppInstance)+".json")
+}
+
+func (d *Driver) noteGroups(volume Volume, groups []string) error {
+	document, err := json.Marshal(groups)
+	if err != nil {
+		return err
+	}
+	return writeDurably(d.groupsPath(volume), document)
+}
+
+func (d *Driver) deleteGroupsLeft(ctx context.Context, array Array, volume Volume) error {
+	document, err := os.ReadFile(d.groupsPath(volume))
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	var groups []string
+	if err := json.Unmarshal(document, &groups); err != nil {
+		return fmt.Errorf("note %s of the groups of a deleted volume: %w", d.groupsPath(volume), err)
+	}
+	for _, group := range groups {
+		if err := array.DeleteInitiatorGroup(ctx, group); err != nil {
+			return fmt.Errorf("delete initiator group %s of the deleted volume %s on %s: %w", group, volume.AppInstance, array.Server(), err)
 		}
 	}
-	return names, nil
+	return os.Remove(d.groupsPath(volume))
 }

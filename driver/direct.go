@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"datera-flexvolume/datera"
 	"datera-flexvolume/mount"
 )
 
@@ -104,8 +105,8 @@ func (d *Driver) mountDirect(ctx context.Context, path string, pod podVolume, vo
 	return nil
 }
 
-// mountGlobal attaches the volume to this node and mounts it. A failure is undone here,
-// because kubelet calls no unmount after it.
+// mountGlobal attaches the volume to this node and mounts it. A failure is undone here, because kubelet calls no unmount
+// after it: the node logs out, and then removes its claim.
 func (d *Driver) mountGlobal(ctx context.Context, array Array, global, key string, volume Volume) (err error) {
 	node, err := d.Config.NodeName()
 	if err != nil {
@@ -114,35 +115,39 @@ func (d *Driver) mountGlobal(ctx context.Context, array Array, global, key strin
 	// On the array the volume goes by its name there, because an in-line volume's own is not unique.
 	named := volume
 	named.Name = volume.AppInstance
-	device, err := d.attachLocked(ctx, array, named, node)
+	p, err := d.prepare(ctx, array, named, node)
 	if err != nil {
 		return err
 	}
-	attachment, err := ParseAttachment(device)
-	if err != nil {
-		return err
-	}
-	iqn, err := d.Initiator.Name()
-	if err != nil {
-		return err
-	}
-	grant := grant{driver: d, array: array, volume: named, node: node, iqn: iqn}
-	if err := d.releaseFormer(ctx, key, attachment.Target); err != nil {
-		return errors.Join(err, grant.undo(ctx))
-	}
-	r := record{Name: volume.Name, AppInstance: volume.AppInstance, Device: device,
+	target := p.attachment.Target
+	r := record{Name: volume.Name, AppInstance: volume.AppInstance, Device: p.attachment.String(),
 		Direct: &directAttachment{Mount: global, Server: array.Server(), Tenant: volume.Tenant}}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, d.undoDirect(ctx, key, r, array))
+			err = errors.Join(err, d.undoDirect(ctx, key, r, p))
 		}
 	}()
-	disk, err := d.login(ctx, key, r, attachment, volume)
-	if err != nil {
+	if err := d.releaseFormer(ctx, key, target); err != nil {
 		return err
 	}
-	if err := grant.stillGranted(ctx); err != nil {
+	if err := d.join(ctx, p); err != nil {
 		return err
+	}
+	if err := d.journal().write(key, r); err != nil {
+		return err
+	}
+	if err := d.Initiator.Login(ctx, target, d.chapFor(volume).forLogin()); err != nil {
+		return fmt.Errorf("log in to volume %s: %w", volume.AppInstance, err)
+	}
+	if err := p.claim.Confirm(ctx, p.ai.ID); err != nil {
+		return err
+	}
+	disk, err := d.Initiator.Scan(ctx, target)
+	if err != nil {
+		return fmt.Errorf("find the disk of volume %s: %w", volume.AppInstance, err)
+	}
+	if in, err := d.Initiator.LoggedIn(target); err != nil || !in {
+		return errors.Join(err, fmt.Errorf("the session of volume %s has ended since the login: kubelet repeats the mount", volume.AppInstance))
 	}
 	formatted, err := d.mountDisk(ctx, global, disk.Path, r, volume)
 	if formatted {
@@ -193,14 +198,18 @@ func (d *Driver) abandonUnused(ctx context.Context) {
 }
 
 // undoDirect takes back a mount that failed half-way, also when its time is up.
-func (d *Driver) undoDirect(ctx context.Context, key string, r record, array Array) error {
+func (d *Driver) undoDirect(ctx context.Context, key string, r record, p prepared) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer cancel()
 	d.noteLeaving(ctx, key)
 	if err := d.takeOff(ctx, key, r); err != nil {
 		return err
 	}
-	return d.giveBack(ctx, array, key, r)
+	if err := p.claim.Leave(ctx, p.ai.ID); err != nil {
+		return err
+	}
+	d.forgetDirect(ctx, key, r)
+	return nil
 }
 
 // unmountDirect unbinds the pod's directory; with the last one the volume goes, too.
@@ -217,10 +226,10 @@ func (d *Driver) unmountDirect(ctx context.Context, path, key string, r record) 
 		return fmt.Errorf("unmount: %w", err)
 	}
 	err = d.releaseDirect(ctx, key, r)
-	if errors.Is(err, errGrantStays) {
-		// An array that is down must not keep a pod from being deleted. The record stays, so a later call gives the grant
-		// back; and a node that needs the volume before takes it over.
-		d.Log.WarnContext(ctx, "the grant is given back later", "volume", key, "error", err)
+	if errors.Is(err, errClaimStays) {
+		// An array that is down must not keep a pod from being deleted. The record stays, so a later call removes the claim;
+		// and a node that needs the volume before evicts it.
+		d.Log.WarnContext(ctx, "the claim is removed later", "volume", key, "error", err)
 		return nil
 	}
 	return err
@@ -260,8 +269,7 @@ func (d *Driver) usersOf(r record) ([]string, error) {
 	return users, nil
 }
 
-// releaseDirect removes the volume from the node unless a pod still uses it, and gives
-// the grant back.
+// releaseDirect removes the volume from the node unless a pod still uses it, and then the node's claim.
 func (d *Driver) releaseDirect(ctx context.Context, key string, r record) error {
 	users, err := d.usersOf(r)
 	if err != nil || len(users) > 0 {
@@ -272,22 +280,22 @@ func (d *Driver) releaseDirect(ctx context.Context, key string, r record) error 
 	}
 	array, err := d.arrayOf(r.Direct)
 	if err != nil {
-		// Without credentials of its own the node cannot give the grant back; the next
-		// node takes it over, because this one has no session any more.
-		d.Log.WarnContext(ctx, "the grant stays until another node takes it over", "volume", key, "reason", err)
+		// Without credentials of its own the node cannot remove its claim; the next node evicts it, because this one has no
+		// session any more.
+		d.Log.WarnContext(ctx, "the claim stays until another node evicts it", "volume", key, "reason", err)
 		d.forgetDirect(ctx, key, r)
 		return nil
 	}
 	limit, cancel := context.WithTimeout(ctx, giveBackTime)
 	defer cancel()
 	if err := d.giveBack(limit, array, key, r); err != nil {
-		return fmt.Errorf("%w: %w", errGrantStays, err)
+		return fmt.Errorf("%w: %w", errClaimStays, err)
 	}
 	return nil
 }
 
-// errGrantStays says that a volume is off the node, but the array still lets the node in.
-var errGrantStays = errors.New("the array was not told that this node has let the volume go")
+// errClaimStays says that a volume is off the node, but the array still lets the node in.
+var errClaimStays = errors.New("the array was not told that this node has let the volume go")
 
 // giveBackTime bounds how long a removal waits for an array that does not answer.
 const giveBackTime = 10 * time.Second
@@ -327,17 +335,16 @@ func (d *Driver) forgetDirect(ctx context.Context, key string, r record) {
 	}
 }
 
-// giveBack revokes this node's grant and forgets the volume.
+// giveBack removes this node's claims and forgets the volume.
 func (d *Driver) giveBack(ctx context.Context, array Array, key string, r record) error {
-	state, _, err := d.lookForGrant(ctx, array, r.AppInstance)
-	if err != nil {
-		return err
+	ai, err := array.AppInstance(ctx, r.AppInstance)
+	if err == nil {
+		var iqn string
+		if iqn, err = d.Initiator.Name(); err == nil {
+			err = d.claim(array, Volume{Name: r.AppInstance, AppInstance: r.AppInstance}, d.Config.Node, iqn).Leave(ctx, ai.ID)
+		}
 	}
-	iqn, err := d.Initiator.Name()
-	if err != nil {
-		return err
-	}
-	if err := d.revoke(ctx, array, r.AppInstance, iqn, state); err != nil {
+	if err != nil && !errors.Is(err, datera.ErrNotFound) { // a volume that is gone has no claims
 		return err
 	}
 	d.forgetDirect(ctx, key, r)

@@ -8,17 +8,16 @@ import (
 	"context"
 	"log/slog"
 	"strings"
-	"time"
 
 	"datera-flexvolume/datera"
+	"datera-flexvolume/driver/access"
 	"datera-flexvolume/iscsi"
 	"datera-flexvolume/mount"
 )
 
 // Array is what the driver needs of the storage cluster.
 type Array interface {
-	Server() string
-	AppInstance(ctx context.Context, nameOrID string) (*datera.AppInstance, error)
+	access.Array
 	CreateAppInstance(ctx context.Context, request datera.AppInstanceRequest) (ai *datera.AppInstance, created bool, err error)
 	SetAdminState(ctx context.Context, id, state string, force bool) (*datera.AppInstance, error)
 	DeleteAppInstance(ctx context.Context, id string) error
@@ -27,16 +26,9 @@ type Array interface {
 	SetMetadata(ctx context.Context, id string, metadata map[string]string) error
 	SetPerformancePolicy(ctx context.Context, volumePath string, policy datera.PerformancePolicy) error
 	SetAuth(ctx context.Context, storageInstancePath string, auth datera.Auth) error
-	AddInitiatorGroup(ctx context.Context, storageInstancePath, group string) error
-	RemoveInitiatorGroup(ctx context.Context, storageInstancePath, group string) error
-	AppInstancesReferringTo(ctx context.Context, group string) ([]datera.AppInstance, error)
 	InitiatorByName(ctx context.Context, name string) (*datera.Initiator, error)
-	Initiator(ctx context.Context, iqn string) (*datera.Initiator, error)
 	RegisterInitiator(ctx context.Context, iqn, name string) (*datera.Initiator, error)
-	InitiatorGroups(ctx context.Context, names ...string) (map[string]*datera.InitiatorGroup, error)
-	CreateInitiatorGroup(ctx context.Context, name string, iqns ...string) (group *datera.InitiatorGroup, created bool, err error)
-	AddMember(ctx context.Context, group, iqn string) (*datera.InitiatorGroup, error)
-	RemoveMember(ctx context.Context, group, iqn string) (*datera.InitiatorGroup, error)
+	InitiatorGroupsOfAllTenants(ctx context.Context, part string) ([]datera.InitiatorGroup, error)
 	DeleteInitiatorGroup(ctx context.Context, name string) error
 	Tenants(ctx context.Context) ([]string, error)
 }
@@ -45,6 +37,9 @@ type Array interface {
 type Initiator interface {
 	Name() (string, error)
 	Attach(ctx context.Context, target iscsi.Target, chap iscsi.CHAP) (iscsi.Device, error)
+	Login(ctx context.Context, target iscsi.Target, chap iscsi.CHAP) error
+	LoggedIn(target iscsi.Target) (bool, error)
+	Scan(ctx context.Context, target iscsi.Target) (iscsi.Device, error)
 	Find(ctx context.Context, target iscsi.Target) (iscsi.Device, bool, error)
 	Identify(devicePath string) (iscsi.Device, error)
 	Detach(ctx context.Context, target iscsi.Target) error
@@ -78,8 +73,6 @@ type Driver struct {
 	Initiator   Initiator
 	Mounter     Mounter
 	Log         *slog.Logger
-
-	watch time.Duration // watchTime, but for tests
 }
 
 func (d *Driver) journal() journal { return journal{d.Config.StateDir} }

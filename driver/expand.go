@@ -51,7 +51,6 @@ func (d *Driver) growOnArray(ctx context.Context, array Array, volume Volume, by
 	if onArray.SizeGiB >= wanted {
 		return onArray.SizeGiB * gib, nil
 	}
-	d.hints().forget(volume.Name)
 	if _, err := array.ResizeVolume(ctx, onArray.Path, wanted); err != nil {
 		return 0, fmt.Errorf("grow volume %s on %s from %d to %d GiB: %w", volume.AppInstance, array.Server(), onArray.SizeGiB, wanted, err)
 	}

@@ -1,17 +1,22 @@
 package driver
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+
+	"datera-flexvolume/datera"
+	"datera-flexvolume/driver/access"
 )
 
 // An intent is a note, kept on this host beside its locks, of a claim that may be on the array and of which no caller was
-// told. It is written before the claim is added and erased before the caller is told, so only what a killed call left is
-// found by it. That the node has no session would prove nothing: it may have been told, and be about to log in.
+// told. It is written before the claim is added and erased before the caller is told, so it leads to what killed calls left,
+// and to nothing else. That a node has no session would prove nothing: it may have been told, and be about to log in.
 type intent struct {
 	PV       string `json:"pv"`
 	Tenant   string `json:"tenant,omitempty"`
@@ -21,41 +26,69 @@ type intent struct {
 	IQN      string `json:"iqn"`
 }
 
-type intents struct{ dir string }
+func (d *Driver) intentDir() string { return filepath.Join(d.Config.RunDir, "intents") }
 
-func (d *Driver) intents() intents { return intents{filepath.Join(d.Config.RunDir, "intents")} }
+// intentPath begins with the key of the lock under which the note is written.
+func (d *Driver) intentPath(i intent) string {
+	return filepath.Join(d.intentDir(), fileNameFor(i.PV)+"@"+fileNameFor(i.Group)+".json")
+}
 
-func (s intents) path(pv string) string { return filepath.Join(s.dir, fileNameFor(pv)+".json") }
-
-func (s intents) write(i intent) error {
+func (d *Driver) noteIntent(i intent) error {
 	document, err := json.Marshal(i)
 	if err != nil {
 		return err
 	}
-	return writeDurably(s.path(i.PV), document)
+	return writeDurably(d.intentPath(i), document)
 }
 
-func (s intents) erase(pv string) error { return ignoreMissing(os.Remove(s.path(pv))) }
+func (d *Driver) eraseIntent(i intent) error { return ignoreMissing(os.Remove(d.intentPath(i))) }
 
-// read is the note of a PersistentVolume; the zero intent where there is none.
-func (s intents) read(pv string) (i intent, err error) {
-	document, err := os.ReadFile(s.path(pv))
-	if errors.Is(err, fs.ErrNotExist) {
-		return i, nil
+// withdrawUntold takes back the claims of attaches on this host that were killed, of which no caller was told: no controller
+// detaches them. Volumes on which another call works are passed over, and what fails is left to the next call.
+func (d *Driver) withdrawUntold(ctx context.Context) error {
+	entries, err := os.ReadDir(d.intentDir())
+	if err := ignoreMissing(err); err != nil {
+		return fmt.Errorf("look for attaches that were killed: %w", err)
 	}
-	if err == nil {
-		err = json.Unmarshal(document, &i)
+	ctx, cancel := context.WithTimeout(ctx, sweepTime)
+	defer cancel()
+	for _, entry := range entries {
+		key, _, _ := strings.Cut(strings.TrimPrefix(entry.Name(), "."), "@")
+		path := filepath.Join(d.intentDir(), entry.Name())
+		if err := d.ifFree(key, func() error { return d.withdraw(ctx, path) }); err != nil {
+			d.Log.WarnContext(ctx, "the claim of an attach that was killed is still on the array", "volume", key, "error", err)
+		}
 	}
-	if err != nil {
-		return i, fmt.Errorf("read the note %s of an attach that did not end: %w", s.path(pv), err)
-	}
-	return i, nil
+	return nil
 }
 
-func (s intents) all() ([]intent, error) {
-	paths, err := filepath.Glob(filepath.Join(s.dir, "*.json"))
+// withdraw takes one claim back, unless its node has a session: then an attach on another host has told it since.
+func (d *Driver) withdraw(ctx context.Context, path string) error {
+	document, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return ignoreMissing(err) // its call has ended meanwhile
 	}
-	return nil, nil
+	if !strings.HasSuffix(path, ".json") {
+		return os.Remove(path) // cut off while it was written: the claim was not added
+	}
+	var left intent
+	if err := json.Unmarshal(document, &left); err != nil {
+		return fmt.Errorf("note %s: %w", path, err)
+	}
+	array, err := d.configuredArray(left.Tenant)
+	if err != nil {
+		return err
+	}
+	seen, err := access.Survey(ctx, array, left.VolumeID)
+	inUse := func(h access.Holder) bool { return h.Session && datera.SameIQN(h.IQN, left.IQN) }
+	switch {
+	case errors.Is(err, datera.ErrNotFound): // the volume, and all claims with it
+	case err != nil:
+		return err
+	case !slices.ContainsFunc(seen.Holders(nil, nil), inUse):
+		if _, err := array.RemoveMember(ctx, left.Group, left.IQN); err != nil {
+			return err
+		}
+	}
+	return os.Remove(path)
 }

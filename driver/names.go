@@ -36,12 +36,6 @@ func entityNameFor(cluster, volume string) string {
 	return derivedName(entityNameLimit, kindOfGroup, cluster, volume)
 }
 
-// readersNameFor names the group that lists which members of the volume's group attached
-// read-only. No ACL policy refers to it: it grants nothing.
-func readersNameFor(cluster, volume string) string {
-	return derivedName(entityNameLimit, kindOfReaders, cluster, volume)
-}
-
 // InitiatorName is the name under which the initiator of a node is registered on the array.
 func InitiatorName(cluster, node string) string {
 	return derivedName(initiatorNameLimit, kindOfGroup, cluster, node)

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,35 @@ const (
 // longestDescription keeps a description within what the array's other names allow.
 const longestDescription = 128
 
+// describe says whose a volume is. It is written with the app instance itself, so a crash cannot part them.
+func (d *Driver) describe(volume Volume) string {
+	if d.Config.ClusterID == "" {
+		return d.describeFormerly(volume)
+	}
+	of := fmt.Sprintf(" of Kubernetes cluster %s (%s)", d.Config.Cluster, d.Config.ClusterID)
+	return "volume " + volume.Name[:min(len(volume.Name), longestDescription-len("volume ")-len(of))] + of
+}
+
+// describeFormerly is the description by versions before this one, and where the cluster has no ID.
+func (d *Driver) describeFormerly(volume Volume) string {
+	description := fmt.Sprintf("volume %s of Kubernetes cluster %s", volume.Name, d.Config.Cluster)
+	return description[:min(len(description), longestDescription)]
+}
+
+// describedOwner is the cluster and the ID that a description names.
+var describedOwner = pattern(`\Avolume .* of Kubernetes cluster ([A-Za-z0-9-]+) \(([A-Za-z0-9-]+)\)\z`)
+
+// checkCluster refuses a volume with a derived name, which only this cluster's volume should have, if another cluster made it.
+func (d *Driver) checkCluster(ai *datera.AppInstance, volume Volume) error {
+	owner := describedOwner().FindStringSubmatch(ai.Descr)
+	if owner == nil || owner[2] == d.Config.ClusterID || volume.AppInstance != entityNameFor(d.Config.Cluster, volume.Name) {
+		return nil
+	}
+	return fmt.Errorf("it was made for cluster %s with ID %s, and this is cluster %s with ID %s: two clusters of one name use this array; "+
+		"give this cluster a name of its own (cluster in the configuration), or name the volume in option %s",
+		owner[1], owner[2], d.Config.Cluster, cmp.Or(d.Config.ClusterID, "not configured"), optVolumeID)
+}
+
 // createMode tells the array which integration made an app instance.
 const createMode = "kubernetes"
 
@@ -39,6 +69,9 @@ func (d *Driver) provision(ctx context.Context, array Array, volume Volume) (ai 
 	case errors.Is(err, datera.ErrNotFound):
 		ai, created, err = array.CreateAppInstance(ctx, d.request(volume))
 		err = d.explainCreate(err, volume)
+	}
+	if err == nil {
+		err = d.checkCluster(ai, volume)
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("provision volume %s on %s: %w", volume.AppInstance, array.Server(), err)
@@ -62,10 +95,9 @@ func (d *Driver) ready(ctx context.Context, array Array, ai *datera.AppInstance,
 }
 
 func (d *Driver) request(volume Volume) datera.AppInstanceRequest {
-	description := fmt.Sprintf("volume %s of Kubernetes cluster %s", volume.Name, d.Config.Cluster)
 	request := datera.AppInstanceRequest{
 		Name:              volume.AppInstance,
-		Descr:             description[:min(len(description), longestDescription)],
+		Descr:             d.describe(volume),
 		CreateMode:        createMode,
 		AccessControlMode: denyAll,
 		SizeGiB:           volume.SizeGiB,
@@ -149,27 +181,22 @@ func (d *Driver) fitLimits(ctx context.Context, array Array, ai *datera.AppInsta
 	if wanted == (datera.PerformancePolicy{}) || wanted == onArray.PerformancePolicy {
 		return nil
 	}
-	if !created { // by this call: an earlier one may have been killed before it came to the limits
-		unused, err := d.isUnused(ctx, array, ai, volume)
-		if err != nil || !unused {
-			return err
-		}
+	if !created && !d.isUnused(ai, volume) { // by this call: an earlier one may have been killed before it came to the limits
+		return nil
 	}
 	return array.SetPerformancePolicy(ctx, onArray.Path, wanted)
 }
 
-// isUnused reports whether an app instance was made for the volume and no node has had it since. The group of its name is
-// no proof of use if it is that of a volume which had the name before.
-func (d *Driver) isUnused(ctx context.Context, array Array, ai *datera.AppInstance, volume Volume) (bool, error) {
-	refers := func(instance datera.StorageInstance) bool { return instance.ACL.RefersTo(d.groupName(volume.Name)) }
-	if d.madeFor(ai, volume) != nil || slices.ContainsFunc(ai.StorageInstances, refers) {
-		return false, nil
-	}
-	used, err := d.wasAttached(ctx, array, volume)
-	if err != nil || !used {
-		return err == nil, err
-	}
-	return d.leadsElsewhere(ctx, array, d.groupName(volume.Name), volume.AppInstance)
+// isUnused reports whether an app instance was made for the volume, and no node has had it since.
+func (d *Driver) isUnused(ai *datera.AppInstance, volume Volume) bool {
+	return d.madeFor(ai, volume) == nil && !everClaimed(ai)
+}
+
+// everClaimed reports whether a node has, or had, a claim: references of groups without members stay in the policy.
+func everClaimed(ai *datera.AppInstance) bool {
+	return slices.ContainsFunc(ai.StorageInstances, func(instance datera.StorageInstance) bool {
+		return len(instance.ACL.InitiatorGroups)+len(instance.ACL.Initiators) > 0
+	})
 }
 
 // awaitAvailable waits until the storage instance serves its portals. What creation or
@@ -276,7 +303,7 @@ func (d *Driver) knowsData(ctx context.Context, array Array, ai *datera.AppInsta
 	if volume.Source != "" || onArray.CapacityInUseGiB > 0 {
 		return true, nil
 	}
-	if created || d.Config.Attach != AttachNone && ai.Descr == d.request(volume).Descr {
+	if created || d.Config.Attach != AttachNone && d.madeFor(ai, volume) == nil {
 		return false, nil // only attach mode none has somebody at hand to note it on the array
 	}
 	metadata, err := array.Metadata(ctx, ai.ID)

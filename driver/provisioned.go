@@ -79,32 +79,27 @@ func (d *Driver) PlaceOf(volume Volume) (string, error) {
 	return at.Credentials.Server.canonical().String() + d.tenantOf(volume), nil
 }
 
-// WasAttached reports whether any node ever had the volume: the first attach leaves the
-// initiator group, and only deleting removes it.
+// WasAttached reports whether any node ever had the volume: the first attach leaves a reference in its ACL policy.
 func (d *Driver) WasAttached(ctx context.Context, volume Volume) (bool, error) {
 	array, err := d.arrayFor(volume)
 	if err != nil {
 		return false, err
 	}
-	return d.wasAttached(ctx, array, volume)
-}
-
-func (d *Driver) wasAttached(ctx context.Context, array Array, volume Volume) (bool, error) {
-	groups, err := array.InitiatorGroups(ctx, union(d.groupNames(volume.Name), d.directGroups(volume))...)
+	ai, err := array.AppInstance(ctx, volume.AppInstance)
 	if err != nil {
 		return false, fmt.Errorf("ask %s whether a node has had volume %s: %w", array.Server(), volume.AppInstance, err)
 	}
-	return len(groups) > 0, nil
+	return everClaimed(ai), nil
 }
 
 // madeFor proves that an app instance was made for a volume of this cluster. Its
 // description is written with the app instance itself, so a crash cannot part them.
 func (d *Driver) madeFor(ai *datera.AppInstance, volume Volume) error {
-	if made := d.request(volume).Descr; ai.Descr != made {
-		return fmt.Errorf("it is there, but was not made for this PersistentVolume: its description is %s, not %q; "+
-			"it is left alone (if it is this volume after all, correct the description on the array)", quoteShort(ai.Descr), made)
+	if ai.Descr == d.describe(volume) || ai.Descr == d.describeFormerly(volume) {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("it is there, but was not made for this PersistentVolume: its description is %s, not %q; "+
+		"it is left alone (if it is this volume after all, correct the description on the array)", quoteShort(ai.Descr), d.describe(volume))
 }
 
 // SourceOf is the path on the array of a volume that another one is to be a clone of. Both

@@ -32,6 +32,7 @@ type Verb struct {
 	Help string
 
 	onNode      bool          // works on the node, so it may finish what was left there
+	onArray     bool          // gives, takes or looks at a claim, so it may withdraw what was left there
 	takesAway   bool          // is answered even without a usable configuration
 	growsVolume bool          // on the array
 	limit       time.Duration // 0: that of every call
@@ -48,8 +49,8 @@ const (
 func Verbs() []Verb {
 	return []Verb{
 		{Name: "init", Help: "say what the driver can do", run: runInit},
-		{Name: "attach", Args: []string{argOptions, argNode}, Help: "provision the volume, give NODE access and print the device string", run: runAttach},
-		{Name: "isattached", Args: []string{argOptions, argNode}, Help: "tell whether NODE has access", limit: isAttachedTime, run: runIsAttached},
+		{Name: "attach", Args: []string{argOptions, argNode}, Help: "provision the volume, give NODE access and print the device string", onArray: true, run: runAttach},
+		{Name: "isattached", Args: []string{argOptions, argNode}, Help: "tell whether NODE has access", limit: isAttachedTime, onArray: true, run: runIsAttached},
 		{Name: "waitforattach", Args: []string{"DEVICE", argOptions}, Help: "log in to the volume's target and print its disk", onNode: true, run: runWaitForAttach},
 		{Name: "mountdevice", Args: []string{"DIR", "DISK", argOptions}, Help: "make a file system if the disk is blank, and mount it on DIR", onNode: true, run: runMountDevice},
 		{Name: "mount", Args: []string{"DIR", argOptions}, Help: "bind the volume into a pod's directory", onNode: true, run: runMount},
@@ -57,7 +58,7 @@ func Verbs() []Verb {
 		{Name: "expandfs", Args: []string{argOptions, "DISK", "DIR", "BYTES", "OLD_BYTES"}, Help: "grow the volume on the array, the disk and the file system", onNode: true, growsVolume: true, run: runExpandFS},
 		{Name: "unmount", Args: []string{"DIR"}, Help: "take the volume out of a pod's directory", onNode: true, takesAway: true, run: runUnmount},
 		{Name: "unmountdevice", Args: []string{"DIR"}, Help: "unmount DIR, remove the disk and log out", onNode: true, takesAway: true, run: runUnmountDevice},
-		{Name: "detach", Args: []string{argVolume, argNode}, Help: "take NODE's access away", run: runDetach},
+		{Name: "detach", Args: []string{argVolume, argNode}, Help: "take NODE's access away", onArray: true, run: runDetach},
 	}
 }
 
@@ -120,6 +121,11 @@ func (d *Driver) call(ctx context.Context, verb Verb, args []string) (reply Repl
 	}
 	if verb.onNode {
 		d.sweep(ctx)
+	}
+	if verb.onArray {
+		if err := d.withdrawUntold(ctx); err != nil {
+			return failure(err)
+		}
 	}
 	reply, err := verb.inTime(ctx, d, args)
 	if err != nil {

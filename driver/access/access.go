@@ -45,8 +45,7 @@ type Claim struct {
 	NodeOf func(initiatorName string) string
 	// Note is called before the claim is added to a group, Erase when it is withdrawn, or stands and the caller is about to be
 	// told: a claim that is noted is one of which no caller was told.
-	Note  func(volumeID, group string) error
-	Erase func() error
+	Note, Erase func(volumeID, group string) error
 }
 
 const (
@@ -70,16 +69,16 @@ func (c Claim) Look(ctx context.Context, volumeID string) (*View, error) {
 // Join adds the claim and looks again. When it fails the claim is withdrawn, or stays noted. A claim that stands already is
 // left as it is.
 func (c Claim) Join(ctx context.Context, seen *View) error {
-	if seen.lets(c) {
-		return c.Erase()
+	volumeID := seen.app.ID
+	if !seen.lets(c) {
+		if err := c.Note(volumeID, c.group(volumeID)); err != nil {
+			return c.failed("note the claim on", err)
+		}
+		if err := c.publish(ctx, seen); err != nil {
+			return errors.Join(err, c.withdraw(ctx, volumeID))
+		}
 	}
-	if err := c.Note(seen.app.ID, c.group(seen.app.ID)); err != nil {
-		return c.failed("note the claim on", err)
-	}
-	if err := c.publish(ctx, seen); err != nil {
-		return errors.Join(err, c.Withdraw(ctx, seen.app.ID))
-	}
-	return c.Erase()
+	return c.Erase(volumeID, c.group(volumeID))
 }
 
 func (c Claim) publish(ctx context.Context, seen *View) error {
@@ -124,9 +123,9 @@ func (c Claim) lookAgain(ctx context.Context, volumeID string, known groups) (*V
 	return seen, stale, c.refuse(ctx, standing)
 }
 
-// Withdraw takes a claim back of which no caller was told, also when the call's time is up: Kubernetes does not detach a volume
+// withdraw takes the claim back, of which no caller was told, also when the call's time is up: Kubernetes does not detach a volume
 // whose attach failed.
-func (c Claim) Withdraw(ctx context.Context, volumeID string) error {
+func (c Claim) withdraw(ctx context.Context, volumeID string) error {
 	late := ctx.Err() != nil
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTime+undoTime)
 	defer cancel()
@@ -136,7 +135,7 @@ func (c Claim) Withdraw(ctx context.Context, volumeID string) error {
 	if _, err := c.Array.RemoveMember(ctx, c.group(volumeID), c.IQN); err != nil {
 		return c.failed("withdraw the claim of node "+c.Node+" on", err)
 	}
-	return c.Erase()
+	return c.Erase(volumeID, c.group(volumeID))
 }
 
 func (c Claim) group(volumeID string) string { return c.Owner.group(volumeID, c.ReadOnly) }

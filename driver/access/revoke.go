@@ -12,37 +12,39 @@ import (
 // A Group is an initiator group, and the array in the tenant where it is.
 type Group struct {
 	datera.InitiatorGroup
-	Array
+	In Array
 }
 
 // Revoke removes a node's registered IQN, and no other one, from an owner's groups, on whichever volume. The array ends the
-// node's sessions: this is the fence. Success means that the array showed each group without the IQN.
-func Revoke(ctx context.Context, registered *datera.Initiator, node string, groups []Group) error {
-	holds := func(g Group) bool { return registered != nil && datera.ContainsIQN(g.Members, registered.ID) }
-	if !slices.ContainsFunc(groups, holds) {
-		return refuseUnknown(ctx, node, groups)
-	}
+// node's sessions: this is the fence. Success means that the array showed each group without the IQN. An empty iqn is a node
+// that is not registered.
+func Revoke(ctx context.Context, iqn, node string, groups []Group) error {
+	holds := func(g Group) bool { return iqn != "" && datera.ContainsIQN(g.Members, iqn) }
+	held := slices.ContainsFunc(groups, holds)
 	for _, g := range groups {
-		if !holds(g) {
-			continue
-		}
-		if _, err := g.RemoveMember(ctx, g.Name, registered.ID); err != nil {
-			return fmt.Errorf("remove the claim of node %s: %w", node, err)
+		switch {
+		case holds(g):
+			if _, err := g.In.RemoveMember(ctx, g.Name, iqn); err != nil {
+				return fmt.Errorf("remove the claim of node %s: %w", node, err)
+			}
+		case !held:
+			if err := RefuseUnknown(ctx, g.In, node, g.Members); err != nil {
+				return fmt.Errorf("initiator group %s: %w", g.Name, err)
+			}
 		}
 	}
 	return nil
 }
 
-// refuseUnknown fails if a member is registered under no name: it may be the node's former IQN, and then it may still log in.
-func refuseUnknown(ctx context.Context, node string, groups []Group) error {
-	for _, g := range groups {
-		for _, iqn := range g.Members {
-			if _, err := g.Initiator(ctx, iqn); errors.Is(err, datera.ErrNotFound) {
-				return fmt.Errorf("%s has a claim in initiator group %s, but %s does not know it as an initiator, so it may be node %s: remove it there from the group",
-					iqn, g.InitiatorGroup.Name, g.Server(), node)
-			} else if err != nil {
-				return fmt.Errorf("look up initiator %s on %s: %w", iqn, g.Server(), err)
-			}
+// RefuseUnknown fails if an initiator that has a claim is registered under no name: it may be the node's former IQN, and then
+// the node may still log in.
+func RefuseUnknown(ctx context.Context, array Array, node string, iqns []string) error {
+	for _, iqn := range iqns {
+		if _, err := array.Initiator(ctx, iqn); errors.Is(err, datera.ErrNotFound) {
+			return fmt.Errorf("%s has a claim, but %s does not know it as an initiator, so it may be node %s: remove it there from the volume's initiator groups",
+				iqn, array.Server(), node)
+		} else if err != nil {
+			return fmt.Errorf("look up initiator %s on %s: %w", iqn, array.Server(), err)
 		}
 	}
 	return nil
@@ -50,8 +52,18 @@ func refuseUnknown(ctx context.Context, node string, groups []Group) error {
 
 // Leave removes the node's claims to read and to write: in attach mode none the node itself detaches.
 func (c Claim) Leave(ctx context.Context, volumeID string) error {
-	for _, group := range []string{c.Owner.group(volumeID, false), c.Owner.group(volumeID, true), c.Owner.Former} {
-		if _, err := c.Array.RemoveMember(ctx, group, c.IQN); err != nil {
+	seen, err := Survey(ctx, c.Array, volumeID)
+	if errors.Is(err, datera.ErrNotFound) {
+		return nil // the volume, and all claims with it
+	}
+	if err != nil {
+		return c.failed("find the claim of node "+c.Node+" on", err)
+	}
+	for _, h := range seen.Holders(nil, c.Owner.Owns) {
+		if !datera.SameIQN(h.IQN, c.IQN) || !c.Owner.Owns(h.Group) {
+			continue
+		}
+		if _, err := c.Array.RemoveMember(ctx, h.Group, h.IQN); err != nil {
 			return c.failed("remove the claim of node "+c.Node+" on", err)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 // against divides those who keep the claim out: who stands, and who is stale, with a claim and no session, where the claim's
 // node may evict it. An array that does not show sessions has no stale claims.
 func (c Claim) against(seen *View) (standing, stale []Holder) {
-	for _, h := range seen.Holders(c.Exempt) {
+	for _, h := range seen.Holders(c.Exempt, c.Owner.Owns) {
 		switch {
 		case !c.conflicts(h):
 		case c.Evicts && c.Owner.Owns(h.Group) && !h.Session && seen.target.ActiveInitiators != nil:

@@ -3,7 +3,9 @@ package access
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"datera-flexvolume/datera"
 )
@@ -77,25 +79,35 @@ func (v *View) lets(c Claim) bool {
 	return v.app.AdminState == datera.AdminOnline && v.target.ACL.RefersTo(group) && datera.ContainsIQN(v.groups[group].Members, c.IQN)
 }
 
+// Groups are the names of the volume's own groups, of whichever owner: once the volume is gone they grant nothing.
+func (v *View) Groups() []string {
+	foreign := func(name string) bool { return !strings.Contains(name, volumePart(v.app.ID)) }
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(v.groups)), foreign)
+}
+
 // A Holder is who may reach a volume, or has a session.
 type Holder struct {
 	IQN     string
 	Group   string // that lets it in; "" for an entry of its own in the policy, or a session without a claim
-	Claim   bool   // the policy lets it in
+	Claim   bool   // it is let in, or would be
 	Session bool
 }
 
-// Holders lists everybody whom the policy lets in, by whatever entry, and who has a session without that, except the exempt:
-// initiators by their IQN, groups by their name.
-func (v *View) Holders(exempt []string) []Holder {
+// Holders lists everybody whom the policy lets in, by whatever entry, and who has a session without that; also who is in one of
+// the volume's own groups to which the policy does not refer yet, if also says so. Left out are the exempt: initiators by their
+// IQN, groups by their name.
+func (v *View) Holders(exempt []string, also func(group string) bool) []Holder {
 	active := v.target.ActiveInitiators
 	var all []Holder
 	for _, iqn := range v.target.ACL.IQNs() {
 		all = append(all, Holder{iqn, "", true, datera.ContainsIQN(active, iqn)})
 	}
-	for _, group := range v.target.ACL.Groups() {
-		for _, iqn := range v.groups[group].Members {
-			all = append(all, Holder{iqn, group, true, datera.ContainsIQN(active, iqn)})
+	for _, name := range slices.Sorted(maps.Keys(v.groups)) {
+		if !v.target.ACL.RefersTo(name) && (also == nil || !also(name)) {
+			continue
+		}
+		for _, iqn := range v.groups[name].Members {
+			all = append(all, Holder{iqn, name, true, datera.ContainsIQN(active, iqn)})
 		}
 	}
 	for _, iqn := range active {
