@@ -38,6 +38,8 @@ type Config struct {
 	TokenDir     string       // where session keys are kept across processes; empty: nowhere
 	Driver       string       // names the caller to the array (header Datera-Driver)
 	Logger       *slog.Logger // nil: no log
+
+	Transport http.RoundTripper `json:"-"` // carries the requests; nil: the client's own, with CAFile
 }
 
 // String names the array and the user, not the password.
@@ -79,7 +81,7 @@ func New(config Config) (*Client, error) {
 	if err = c.checkTenant(); err != nil {
 		return nil, err
 	}
-	if c.http, err = newHTTP(config.CAFile, &c.requests); err != nil {
+	if c.http, err = newHTTP(config, &c.requests); err != nil {
 		return nil, err
 	}
 	c.session.init(config, c.server, c.log)

@@ -25,7 +25,24 @@ const (
 	repetitions = 2        // of an idempotent request whose answer was lost
 )
 
-func newHTTP(caFile string, requests *atomic.Int64) (*resty.Client, error) {
+func newHTTP(config Config, requests *atomic.Int64) (*resty.Client, error) {
+	transport := config.Transport
+	if transport == nil {
+		var err error
+		if transport, err = newTransport(config.CAFile); err != nil {
+			return nil, err
+		}
+	}
+	client := resty.NewWithClient(&http.Client{
+		Transport: counting{transport, requests},
+		// A redirect could carry the session key to another host, so none is followed.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	})
+	// Resty's own retry is off: it knows neither sessions nor which answers may be lost. So is its log.
+	return client.SetResponseBodyLimit(bodyLimit).SetLogger(silent{}), nil
+}
+
+func newTransport(caFile string) (*http.Transport, error) {
 	var authorities *x509.CertPool // nil: the system's
 	if caFile != "" {
 		pem, err := os.ReadFile(caFile)
@@ -37,7 +54,7 @@ func newHTTP(caFile string, requests *atomic.Int64) (*resty.Client, error) {
 			return nil, fmt.Errorf("CA file %s holds no certificate in PEM form", caFile)
 		}
 	}
-	transport := &http.Transport{
+	return &http.Transport{
 		// No proxy, whatever the environment says: the management network is a direct one, and a proxy that
 		// is meant for the way to the internet would see the password.
 		Proxy:               nil,
@@ -46,14 +63,7 @@ func newHTTP(caFile string, requests *atomic.Int64) (*resty.Client, error) {
 		TLSClientConfig:     &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12},
 		IdleConnTimeout:     time.Minute,
 		MaxIdleConnsPerHost: 8,
-	}
-	client := resty.NewWithClient(&http.Client{
-		Transport: counting{transport, requests},
-		// A redirect could carry the session key to another host, so none is followed.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	})
-	// Resty's own retry is off: it knows neither sessions nor which answers may be lost. So is its log.
-	return client.SetResponseBodyLimit(bodyLimit).SetLogger(silent{}), nil
+	}, nil
 }
 
 type counting struct {

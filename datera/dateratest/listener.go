@@ -174,6 +174,7 @@ func (s *Server) Listen(address string, secure *tls.Config) error {
 
 // refuseConnections closes the listener for a while; one that is yet to come starts closed.
 func (s *Server) refuseConnections(d time.Duration) {
+	s.refusing.begin(s.now().Add(d))
 	if s.front == nil {
 		s.refusal = d
 		return

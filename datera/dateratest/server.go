@@ -53,6 +53,8 @@ type Server struct {
 	faults  faultTable
 	record  requestLog
 
+	refusing refusals // of requests that come by Transport
+
 	mu       sync.Mutex // guards cluster and keys
 	cluster  *cluster
 	keys     map[string]*key
