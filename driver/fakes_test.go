@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -24,24 +26,25 @@ import (
 // host stands for a node's kernel: its disks and its mounts. The real ones are tried in
 // the virtual machine.
 type host struct {
-	mutex   sync.Mutex
-	iqn     string
-	disks   map[string]iscsi.Device  // by path
-	content map[string]mount.Content // by serial
-	filled  map[string]int64         // size of the file system, by serial
-	mounts  []mount.Mount
-	done    []string // what was changed, in order
-	removed []string // directories
-	fails   map[string]error
-	hides   bool   // Attach does not see the disks that are there
-	onLogin func() // something happens at the same time
-	held    int    // so many times a disk is found in use
+	mutex    sync.Mutex
+	iqn      string
+	sessions map[string]bool          // by target
+	disks    map[string]iscsi.Device  // by path
+	content  map[string]mount.Content // by serial
+	filled   map[string]int64         // size of the file system, by serial
+	mounts   []mount.Mount
+	done     []string // what was changed, in order
+	removed  []string // directories
+	fails    map[string]error
+	hides    bool   // Attach does not see the disks that are there
+	onLogin  func() // something happens at the same time
+	held     int    // so many times a disk is found in use
 }
 
 func newHost(name string) *host {
 	return &host{
-		iqn:   "iqn.1993-08.org.debian:01:" + name,
-		disks: map[string]iscsi.Device{}, content: map[string]mount.Content{}, filled: map[string]int64{}, fails: map[string]error{},
+		iqn:      "iqn.1993-08.org.debian:01:" + name,
+		sessions: map[string]bool{}, disks: map[string]iscsi.Device{}, content: map[string]mount.Content{}, filled: map[string]int64{}, fails: map[string]error{},
 	}
 }
 
@@ -63,10 +66,17 @@ func (h *host) Name() (string, error) {
 	return h.iqn, h.fails["name"]
 }
 
-func (h *host) Attach(_ context.Context, target iscsi.Target, _ iscsi.CHAP) (iscsi.Device, error) {
+func (h *host) Attach(ctx context.Context, target iscsi.Target, chap iscsi.CHAP) (iscsi.Device, error) {
+	if err := h.Login(ctx, target, chap); err != nil {
+		return iscsi.Device{}, err
+	}
+	return h.Scan(ctx, target)
+}
+
+func (h *host) Login(_ context.Context, target iscsi.Target, _ iscsi.CHAP) error {
 	defer h.lock()()
-	if disk, found := h.find(target); found && !h.hides {
-		return disk, nil
+	if h.sessions[target.IQN] && !h.hides {
+		return nil
 	}
 	if h.onLogin != nil {
 		func() {
@@ -76,7 +86,24 @@ func (h *host) Attach(_ context.Context, target iscsi.Target, _ iscsi.CHAP) (isc
 		}()
 	}
 	if err := h.did("login %s", target.Serial); err != nil {
-		return iscsi.Device{}, err
+		return err
+	}
+	h.sessions[target.IQN] = true
+	return nil
+}
+
+func (h *host) LoggedIn(target iscsi.Target) (bool, error) {
+	defer h.lock()()
+	return h.sessions[target.IQN], nil
+}
+
+func (h *host) Scan(_ context.Context, target iscsi.Target) (iscsi.Device, error) {
+	defer h.lock()()
+	if !h.sessions[target.IQN] {
+		return iscsi.Device{}, iscsi.ErrNoSession
+	}
+	if disk, found := h.find(target); found {
+		return disk, nil
 	}
 	path := fmt.Sprintf("/dev/sd%c", 'b'+len(h.disks))
 	h.disks[path] = foundDisk(path, Attachment{Target: target, SizeGiB: 100})
@@ -116,14 +143,14 @@ func (h *host) Identify(path string) (iscsi.Device, error) {
 
 func (h *host) Detach(_ context.Context, target iscsi.Target) error {
 	defer h.lock()()
-	for path, disk := range h.disks {
-		if sameDisk(disk.Target, target) {
-			if err := h.did("logout %s", target.Serial); err != nil {
-				return err
-			}
-			delete(h.disks, path)
-		}
+	if !h.sessions[target.IQN] {
+		return nil
 	}
+	if err := h.did("logout %s", target.Serial); err != nil {
+		return err
+	}
+	delete(h.sessions, target.IQN)
+	maps.DeleteFunc(h.disks, func(_ string, disk iscsi.Device) bool { return disk.Target.IQN == target.IQN })
 	return nil
 }
 
@@ -269,10 +296,13 @@ func (h *host) takeDone() []string {
 	return done
 }
 
-// array starts a simulated storage cluster.
+// array is a simulated storage cluster within the process: without sockets, so that virtual time holds for it, too.
 func array(t *testing.T) *dateratest.Server {
 	t.Helper()
-	return dateratest.Start(t)
+	server, err := dateratest.New(dateratest.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, server.Close(context.WithoutCancel(t.Context()))) })
+	return server
 }
 
 // node is a driver on a host of its own, connected to the array by the real client.
@@ -280,28 +310,37 @@ type node struct {
 	*Driver
 	*host
 	name string
+	way  http.RoundTripper // to the array
 }
 
 func newNode(t *testing.T, server *dateratest.Server, name string, change ...func(*Config)) *node {
 	t.Helper()
 	dir := t.TempDir()
 	config := defaultConfig()
-	config.ManagementIP, config.Username, config.Password, config.Scheme = server.Address(), "admin", "password", "http"
+	config.ManagementIP, config.Username, config.Password, config.Scheme = "sim.test", "admin", "password", "http"
 	config.Aliases = []string{"tlx170.tlx.daterainc.com"}
 	config.StateDir, config.RunDir = filepath.Join(dir, "state"), filepath.Join(dir, "run")
 	for _, apply := range change {
 		apply(&config)
 	}
 	h := newHost(name)
-	return &node{name: name, host: h, Driver: &Driver{
-		Config: config, Initiator: h, Mounter: h, Log: slog.New(slog.DiscardHandler), watch: time.Second,
+	n := &node{name: name, host: h, way: server.Transport()}
+	n.Driver = &Driver{Config: config, Initiator: h, Mounter: h, Log: slog.New(slog.DiscardHandler),
 		OpenArray: func(scheme string, credentials Credentials, tenant string) (Array, error) {
 			return datera.New(datera.Config{
 				Address: credentials.Server.String(), Scheme: scheme, Username: credentials.Username, Password: credentials.Password,
-				Tenant: tenant, APIVersion: config.APIVersion, TokenDir: filepath.Join(config.RunDir, "session"),
+				Tenant: tenant, APIVersion: config.APIVersion, TokenDir: filepath.Join(config.RunDir, "session"), Transport: n.way,
 			})
-		},
-	}}
+		}}
+	return n
+}
+
+// claimed are the IQNs that the array lets in to a volume.
+func claimed(t *testing.T, server *dateratest.Server, volume string) []string {
+	t.Helper()
+	ai, found := server.AppInstance("/root", volume)
+	require.True(t, found, "volume %s", volume)
+	return ai.Allowed
 }
 
 // over puts something between the driver and the array, and returns what takes it away again.

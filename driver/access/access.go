@@ -62,6 +62,9 @@ func (c Claim) Look(ctx context.Context, volumeID string) (*View, error) {
 	if err != nil {
 		return nil, c.failed("find out who may reach", err)
 	}
+	if seen.target.AccessControlMode == "allow_all" {
+		return nil, fmt.Errorf("volume %s lets every initiator in (access_control_mode allow_all), so nothing keeps two nodes apart: set it to deny_all on the array", c.Volume)
+	}
 	standing, _ := c.against(seen)
 	return seen, c.refuse(ctx, standing)
 }

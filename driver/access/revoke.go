@@ -77,7 +77,7 @@ func (o Owner) Claimants(ctx context.Context, array Array, app *datera.AppInstan
 		return nil, err
 	}
 	var iqns []string
-	for _, name := range seen.target.ACL.Groups() {
+	for _, name := range seen.acl.Groups() {
 		if !o.Owns(name) || reading.MatchString(name) && !readOnly {
 			continue
 		}

@@ -14,6 +14,8 @@ import (
 type View struct {
 	app    *datera.AppInstance
 	target *datera.StorageInstance
+	acl    datera.ACL // of all targets
+	active []string   // IQNs with a session, of all targets
 	groups groups
 }
 
@@ -48,7 +50,7 @@ func look(ctx context.Context, array Array, volumeID string, known groups) (*Vie
 		if err != nil {
 			return nil, err
 		}
-		unread := slices.DeleteFunc(seen.target.ACL.Groups(), func(name string) bool { return known[name] != nil })
+		unread := slices.DeleteFunc(seen.acl.Groups(), func(name string) bool { return known[name] != nil })
 		if len(unread) == 0 {
 			return seen, nil
 		}
@@ -62,15 +64,19 @@ func look(ctx context.Context, array Array, volumeID string, known groups) (*Vie
 
 func newView(app *datera.AppInstance, known groups) (*View, error) {
 	target, err := app.StorageInstance()
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case target.AccessControlMode == "allow_all":
-		return nil, fmt.Errorf("%s lets every initiator in (access_control_mode allow_all), so nothing keeps two nodes apart: set it to deny_all on the array", target.Path)
-	case target.ACL.Initiators == nil || target.ACL.InitiatorGroups == nil:
-		return nil, fmt.Errorf("the array does not say whom the ACL policy of %s lets in", target.Path)
 	}
-	return &View{app, target, known}, nil
+	seen := &View{app: app, target: target, groups: known}
+	for _, each := range app.StorageInstances { // an administrator may have added a target: it counts as the volume, too
+		if each.ACL.Initiators == nil || each.ACL.InitiatorGroups == nil {
+			return nil, fmt.Errorf("the array does not say whom the ACL policy of %s lets in", each.Path)
+		}
+		seen.acl.Initiators = append(seen.acl.Initiators, each.ACL.Initiators...)
+		seen.acl.InitiatorGroups = append(seen.acl.InitiatorGroups, each.ACL.InitiatorGroups...)
+		seen.active = append(seen.active, each.ActiveInitiators...)
+	}
+	return seen, nil
 }
 
 // lets reports whether the volume is online and lets the claim's node in by the claim's own group.
@@ -97,20 +103,19 @@ type Holder struct {
 // the volume's own groups to which the policy does not refer yet, if also says so. Left out are the exempt: initiators by their
 // IQN, groups by their name.
 func (v *View) Holders(exempt []string, also func(group string) bool) []Holder {
-	active := v.target.ActiveInitiators
 	var all []Holder
-	for _, iqn := range v.target.ACL.IQNs() {
-		all = append(all, Holder{iqn, "", true, datera.ContainsIQN(active, iqn)})
+	for _, iqn := range v.acl.IQNs() {
+		all = append(all, Holder{iqn, "", true, datera.ContainsIQN(v.active, iqn)})
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.groups)) {
-		if !v.target.ACL.RefersTo(name) && (also == nil || !also(name)) {
+		if !v.acl.RefersTo(name) && (also == nil || !also(name)) {
 			continue
 		}
 		for _, iqn := range v.groups[name].Members {
-			all = append(all, Holder{iqn, name, true, datera.ContainsIQN(active, iqn)})
+			all = append(all, Holder{iqn, name, true, datera.ContainsIQN(v.active, iqn)})
 		}
 	}
-	for _, iqn := range active {
+	for _, iqn := range v.active {
 		if !slices.ContainsFunc(all, func(h Holder) bool { return datera.SameIQN(h.IQN, iqn) }) {
 			all = append(all, Holder{iqn, "", false, true})
 		}
