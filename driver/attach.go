@@ -244,12 +244,9 @@ func (d *Driver) isAttached(ctx context.Context, volume Volume, node string) (bo
 	if err != nil {
 		return false, fmt.Errorf("ask %s whom volume %s lets in: %w", array.Server(), volume.AppInstance, err)
 	}
-	claimants, err := d.owner(volume.Name).Claimants(ctx, array, ai, volume.ReadOnly)
-	if err != nil {
-		return false, fmt.Errorf("ask %s whom volume %s lets in: %w", array.Server(), volume.AppInstance, err)
-	}
-	if len(claimants) == 0 {
-		return false, nil
+	claimants, err := d.claimants(ctx, array, ai, volume)
+	if err != nil || len(claimants) == 0 {
+		return false, err
 	}
 	home, err := d.homeOf(array, volume)
 	if err != nil {
@@ -260,4 +257,22 @@ func (d *Driver) isAttached(ctx context.Context, volume Volume, node string) (bo
 		return false, access.RefuseUnknown(ctx, array, node, claimants)
 	}
 	return err == nil && datera.ContainsIQN(claimants, iqn), err
+}
+
+// claimants are the IQNs that a volume's ACL policy lets in for a PersistentVolume.
+func (d *Driver) claimants(ctx context.Context, array Array, ai *datera.AppInstance, volume Volume) ([]string, error) {
+	var iqns []string
+	for _, instance := range ai.StorageInstances {
+		for _, name := range instance.ACL.Groups() {
+			if !d.owner(volume.Name).Lets(name, volume.ReadOnly) {
+				continue
+			}
+			group, err := array.InitiatorGroup(ctx, name)
+			if err != nil {
+				return nil, fmt.Errorf("ask %s whom volume %s lets in: %w", array.Server(), volume.AppInstance, err)
+			}
+			iqns = append(iqns, group.Members...)
+		}
+	}
+	return iqns, nil
 }

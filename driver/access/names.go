@@ -21,10 +21,7 @@ type Owner struct {
 //
 // It has at most the 64 characters, of letters, digits, '_', '.' and '-', that the array's schema allows. Former versions take
 // each group that begins with k8s_, but their own, for another's, and keep out.
-const (
-	nameLimit  = 64
-	namePrefix = "k8s_"
-)
+const nameLimit, namePrefix = 64, "k8s_"
 
 var (
 	ours    = regexp.MustCompile(`^k8s_[0-9a-f]{12}_[0-9a-f]{12}_(rw|ro)_`)
@@ -50,6 +47,11 @@ func (o Owner) group(volumeID string, readOnly bool) string {
 // Owns reports whether a group holds claims of the owner, on whichever volume.
 func (o Owner) Owns(group string) bool {
 	return strings.HasPrefix(group, o.Prefix()) && ours.MatchString(group) || group == o.Former && group != ""
+}
+
+// Lets reports whether a member of the group has a claim of the owner's that is enough to write or, with readOnly, to read.
+func (o Owner) Lets(group string, readOnly bool) bool {
+	return o.Owns(group) && (readOnly || !reading.MatchString(group))
 }
 
 func digest(text string) string {
