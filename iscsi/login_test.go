@@ -93,6 +93,24 @@ func TestDetachAfterLoginLeavesNothing(t *testing.T) {
 	m.nothingLeft()
 }
 
+func TestDetachEndsTheSessionOfALoginThatWasUnderWay(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	target, _ := m.oneVolume(portalA, portalB)
+	require.NoError(t, m.initiator().Login(t.Context(), target, CHAP{}))
+	m.logoutSession(m.sessionAt(testIQN, portalB), "")
+	m.programs()
+	m.fault = func(_ context.Context, _ string, args []string) (string, bool) {
+		if slices.Contains(args, "delete") && len(m.ran) == 2 { // iscsid has come to its end with what a killed call began
+			m.addSession(testIQN, portalB, loggedIn)
+		}
+		return "", false
+	}
+	require.NoError(t, m.initiator().Detach(t.Context(), target))
+	require.Len(t, m.programs(), 4, "logout and delete, twice")
+	m.nothingLeft()
+}
+
 func TestLoginTellsEachPortalsCauseAndLeavesNothing(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
