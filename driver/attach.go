@@ -144,6 +144,9 @@ func (d *Driver) ownInitiator(ctx context.Context, array Array, node string) (st
 	if err != nil {
 		return "", err
 	}
+	if err := CheckIQN(iqn); err != nil {
+		return "", err
+	}
 	initiator, err := array.Initiator(ctx, iqn)
 	if errors.Is(err, datera.ErrNotFound) {
 		return d.register(ctx, array, node)
@@ -151,11 +154,7 @@ func (d *Driver) ownInitiator(ctx context.Context, array Array, node string) (st
 	if err != nil {
 		return "", fmt.Errorf("look up this node's initiator %s on %s: %w", iqn, array.Server(), err)
 	}
-	if other := nodeOf(d.Config.Cluster, initiator.Name); other != initiator.Name && other != node {
-		return "", fmt.Errorf("initiator %s of this node, %s, is registered on %s for node %s: give each node a name of its own in /etc/iscsi/initiatorname.iscsi "+
-			"(or, if they are one node, set node: %s in the configuration)", iqn, node, array.Server(), other, other)
-	}
-	return iqn, nil
+	return iqn, IQNTaken(array.Server(), d.Config.Cluster, node, *initiator)
 }
 
 // register makes this host's initiator known to the array under the node's name.
@@ -168,7 +167,11 @@ func (d *Driver) register(ctx context.Context, array Array, node string) (string
 }
 
 func (d *Driver) registerAs(ctx context.Context, array Array, node, iqn string) (string, error) {
+	if err := CheckIQN(iqn); err != nil {
+		return "", err
+	}
 	if _, err := array.RegisterInitiator(ctx, iqn, InitiatorName(d.Config.Cluster, node)); err != nil {
+		err = ExplainRegistration(err, array.Server(), d.Config.Cluster, node)
 		return "", fmt.Errorf("register initiator %s of node %s on %s: %w", iqn, node, array.Server(), err)
 	}
 	return iqn, nil
@@ -190,12 +193,13 @@ func (d *Driver) Register(ctx context.Context, node, iqn string) (string, error)
 			return "", err
 		}
 	}
-	name := InitiatorName(d.Config.Cluster, node)
-	known, err := array.InitiatorByName(ctx, name)
+	if err := CheckIQN(iqn); err != nil {
+		return "", err
+	}
+	known, err := array.InitiatorByName(ctx, InitiatorName(d.Config.Cluster, node))
 	switch {
 	case err == nil && known.ID != iqn:
-		return "", fmt.Errorf("node %s is registered on %s with initiator %s already, under the name %s: initiator %s is not registered beside it; "+
-			"if the node's initiator is %[5]s now, delete %[3]s on the array and repeat this", node, array.Server(), known.ID, name, iqn)
+		return "", NameTaken(array.Server(), d.Config.Cluster, node, known.ID, iqn)
 	case err != nil && !errors.Is(err, datera.ErrNotFound):
 		return "", fmt.Errorf("look up node %s on %s: %w", node, array.Server(), err)
 	}
