@@ -48,12 +48,6 @@ func GroupPrefix(cluster string) string { return groupPrefix + cluster + "_" }
 // AllGroups begins the names of all clusters' groups.
 const AllGroups = groupPrefix
 
-var claimOfIdentity = pattern(`\A` + groupPrefix + `[0-9a-f]{12}_[0-9a-f]{12}_(?:rw|ro)_`)
-
-// IsClaimOfIdentity tells of a group whose name is made with the cluster's identity: without that it is not found again. The
-// groups of former versions have the cluster's name instead.
-func IsClaimOfIdentity(group string) bool { return claimOfIdentity().MatchString(group) }
-
 // nodeOf is the inverse of InitiatorName where that is possible, for messages.
 func nodeOf(cluster, initiatorName string) string {
 	if node, found := strings.CutPrefix(initiatorName, GroupPrefix(cluster)); found {

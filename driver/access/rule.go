@@ -28,7 +28,7 @@ func (c Claim) conflicts(h Holder) bool {
 	if datera.SameIQN(h.IQN, c.IQN) {
 		return h.Claim && !c.Owner.Owns(h.Group)
 	}
-	return !c.ReadOnly || !reading.MatchString(h.Group)
+	return !c.ReadOnly || Grants(h.Group) != "ro"
 }
 
 // refuse says who keeps the claim out, and what to do; nil where nobody does.

@@ -29,7 +29,7 @@ func Survey(ctx context.Context, array Array, volumeID string) (*View, error) {
 	}
 	known := groups{}
 	for i, group := range found {
-		if ours.MatchString(group.Name) {
+		if Grants(group.Name) != "" {
 			known[group.Name] = &found[i]
 		}
 	}
@@ -86,7 +86,7 @@ func (v *View) lets(c Claim) bool {
 
 // Groups are the names of the volume's own groups, of whichever owner: once the volume is gone they grant nothing.
 func (v *View) Groups() []string {
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(v.groups)), func(name string) bool { return !ours.MatchString(name) })
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(v.groups)), func(name string) bool { return Grants(name) == "" })
 }
 
 // A Holder is who may reach a volume, or has a session.

@@ -7,6 +7,7 @@ import (
 
 	"datera-flexvolume/datera"
 	"datera-flexvolume/driver"
+	"datera-flexvolume/driver/access"
 )
 
 // member is an initiator in an initiator group. Its name is asked for when it matters.
@@ -24,7 +25,7 @@ func isOfCluster(cluster string) func(member) (bool, error) {
 			return true, nil
 		}
 		name, err := m.name()
-		return strings.HasPrefix(name, prefix) || name == "" && driver.IsClaimOfIdentity(m.group), err
+		return strings.HasPrefix(name, prefix) || name == "" && access.Grants(m.group) != "", err
 	}
 }
 

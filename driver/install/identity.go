@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"datera-flexvolume/driver"
+	"datera-flexvolume/driver/access"
 )
 
 // readUID is how people find the identity that this program finds in a pod.
@@ -100,7 +101,7 @@ func (i *Installer) refuseClaims(ctx context.Context, config, installed driver.C
 		}
 		concerns, remedy = isOfCluster(installed.Cluster), "scale the cluster's pods with volumes down, so that these are detached"
 	}
-	claims, err := i.groupsWith(ctx, config, driver.IsClaimOfIdentity, concerns)
+	claims, err := i.groupsWith(ctx, config, func(group string) bool { return access.Grants(group) != "" }, concerns)
 	if err != nil {
 		return fmt.Errorf("look for claims on volumes: %w", err)
 	}
