@@ -36,6 +36,11 @@ func entityNameFor(cluster, volume string) string {
 	return derivedName(entityNameLimit, kindOfGroup, cluster, volume)
 }
 
+// formerReaders names the group in which versions before this one noted who attached read-only. It grants nothing.
+func formerReaders(cluster, volume string) string {
+	return derivedName(entityNameLimit, "k8s-ro", cluster, volume)
+}
+
 // InitiatorName is the name under which the initiator of a node is registered on the array.
 func InitiatorName(cluster, node string) string {
 	return derivedName(initiatorNameLimit, kindOfGroup, cluster, node)
