@@ -53,16 +53,12 @@ const (
 // Look finds out who is there before anything is changed, so that a node that was fenced is not let in for even a moment. It
 // fails if the volume is in use. app was read before; Join relies on that.
 func (c Claim) Look(ctx context.Context, app *datera.AppInstance) (*View, error) {
-	own, err := ownGroups(ctx, c.Array, app.ID)
-	var seen *View
-	if err == nil {
-		seen, err = c.look(ctx, app.ID, own)
-	}
+	seen, err := survey(ctx, c.Array, app.ID, c.Evicts)
 	switch {
 	case err != nil:
 		return nil, c.failed("find out who may reach", err)
 	case seen.target.AccessControlMode == "allow_all":
-		return nil, fmt.Errorf("volume %s lets every initiator in (access_control_mode allow_all), so nothing keeps two nodes apart: set it to deny_all on the array", c.Volume)
+		return nil, fmt.Errorf("volume %s lets every initiator in, so nothing keeps two nodes apart: set access_control_mode to deny_all on the array", c.Volume)
 	case seen.app.AdminState != datera.AdminOnline:
 		return nil, fmt.Errorf("volume %s is %s on %s: another call takes it offline, perhaps to delete it; Kubernetes repeats this one", c.Volume, seen.app.AdminState, c.Array.Server())
 	}
@@ -118,22 +114,9 @@ func (c Claim) add(ctx context.Context, seen *View) (*datera.InitiatorGroup, err
 	return c.Array.AddMember(ctx, name, c.IQN)
 }
 
-// look reads as the attach mode needs it. Where claims are evicted, the node's own may be evicted while it looks: its members
-// are read last.
-func (c Claim) look(ctx context.Context, volumeID string, known groups) (*View, error) {
-	if !c.Evicts {
-		return look(ctx, c.Array, volumeID, known)
-	}
-	app, err := c.Array.AppInstance(ctx, volumeID)
-	if err != nil {
-		return nil, err
-	}
-	return readMembers(ctx, c.Array, app, known)
-}
-
 // lookAgain finds who came since the first look, and whether the claim lets the node in by now. It returns who is stale.
 func (c Claim) lookAgain(ctx context.Context, volumeID string, known groups) ([]Holder, error) {
-	seen, err := c.look(ctx, volumeID, known)
+	seen, err := look(ctx, c.Array, volumeID, known, c.Evicts)
 	if err != nil {
 		return nil, c.failed("find out who else came to", err)
 	}

@@ -21,57 +21,48 @@ type View struct {
 // groups are initiator groups by name, the volume's own also where its policy does not refer to them.
 type groups map[string]*datera.InitiatorGroup
 
-// Survey looks at a volume: at its own groups, referred to or not, and then as look does.
+// Survey looks at a volume, with all its own groups, referred to or not.
 func Survey(ctx context.Context, array Array, volumeID string) (*View, error) {
-	own, err := ownGroups(ctx, array, volumeID)
+	return survey(ctx, array, volumeID, false)
+}
+
+func survey(ctx context.Context, array Array, volumeID string, membersLast bool) (*View, error) {
+	found, err := array.InitiatorGroupsContaining(ctx, volumePart(volumeID))
 	if err != nil {
 		return nil, err
 	}
-	return look(ctx, array, volumeID, own)
-}
-
-func ownGroups(ctx context.Context, array Array, volumeID string) (groups, error) {
-	found, err := array.InitiatorGroupsContaining(ctx, volumePart(volumeID))
-	own := groups{}
+	known := groups{}
 	for i, group := range found {
 		if Grants(group.Name) != "" {
-			own[group.Name] = &found[i]
+			known[group.Name] = &found[i]
 		}
 	}
-	return own, err
+	return look(ctx, array, volumeID, known, membersLast)
 }
 
 // look reads the app instance, by its UUID, and the groups to which its policy refers, but those that are known already. The
 // app instance is the last that it reads: an array may end the session of a node that lost its claim late, so sessions are
-// looked for after members.
-func look(ctx context.Context, array Array, volumeID string, known groups) (*View, error) {
+// looked for after members. Where claims are evicted the members are the last: the node's own claim may be evicted meanwhile.
+func look(ctx context.Context, array Array, volumeID string, known groups, membersLast bool) (*View, error) {
 	for {
 		app, err := array.AppInstance(ctx, volumeID)
 		if err != nil {
 			return nil, err
 		}
-		before := len(known)
-		seen, err := readMembers(ctx, array, app, known)
-		if err != nil || len(known) == before {
-			return seen, err
+		seen, err := newView(app, known)
+		if err != nil {
+			return nil, err
 		}
-	}
-}
-
-// readMembers completes a view of an app instance: it reads the groups to which the policy refers, but those that are known.
-func readMembers(ctx context.Context, array Array, app *datera.AppInstance, known groups) (*View, error) {
-	seen, err := newView(app, known)
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range seen.acl.Groups() {
-		if known[name] == nil {
+		unread := slices.DeleteFunc(seen.acl.Groups(), func(name string) bool { return known[name] != nil })
+		for _, name := range unread {
 			if known[name], err = array.InitiatorGroup(ctx, name); err != nil {
 				return nil, err
 			}
 		}
+		if len(unread) == 0 || membersLast {
+			return seen, nil
+		}
 	}
-	return seen, nil
 }
 
 func newView(app *datera.AppInstance, known groups) (*View, error) {
