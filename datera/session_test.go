@@ -16,7 +16,7 @@ import (
 )
 
 func read(ctx context.Context, c *Client) error {
-	_, err := c.AppInstance(ctx, "shop_db1")
+	_, err := c.Metadata(ctx, "shop_db1")
 	return err
 }
 
