@@ -76,7 +76,7 @@ func TestGroupMembers(t *testing.T) {
 			if test.remove {
 				change = a.client(t).RemoveMember
 			}
-			g, err := change(within(t, 5e9), "group", iqn)
+			g, err := change(t.Context(), "group", iqn)
 			require.Len(t, a.recorded(), test.calls)
 			if test.fails != "" {
 				require.ErrorContains(t, err, test.fails)
@@ -133,7 +133,7 @@ func TestACLGroups(t *testing.T) {
 			if test.remove {
 				change = a.client(t).RemoveInitiatorGroup
 			}
-			err := change(within(t, 5e9), siPath, "group")
+			err := change(t.Context(), siPath, "group")
 			require.Len(t, a.recorded(), test.calls)
 			if test.fails == "" {
 				require.NoError(t, err)
@@ -146,7 +146,7 @@ func TestACLGroups(t *testing.T) {
 
 func TestDeletionsOfWhatIsGone(t *testing.T) {
 	t.Parallel()
-	ctx := within(t, 5e9)
+	ctx := t.Context()
 	gone := refusing(404, "NotFoundError", "does not exist")
 	a := newArray(t, gone)
 	require.NoError(t, a.client(t).DeleteAppInstance(ctx, "shop_db1"))
@@ -164,7 +164,7 @@ func TestDeletionsOfWhatIsGone(t *testing.T) {
 
 func TestConflictingCreations(t *testing.T) {
 	t.Parallel()
-	ctx := within(t, 5e9)
+	ctx := t.Context()
 	conflict := refusing(409, "ConflictError", "name is taken")
 	c := newArray(t, inTurn(conflict, always(appInstance("shop_db1")))).client(t)
 	ai, created, err := c.CreateAppInstance(ctx, AppInstanceRequest{Name: "shop_db1", SizeGiB: 1})
@@ -215,7 +215,7 @@ func TestRegisterInitiator(t *testing.T) {
 			a := newArray(t, inTurn(test.answers...))
 			config := a.config()
 			config.APIVersion, config.Tenant = test.version, "shop"
-			i, err := connect(t, config).RegisterInitiator(within(t, 5e9), iqn, "node1")
+			i, err := connect(t, config).RegisterInitiator(t.Context(), iqn, "node1")
 			require.Equal(t, test.methods, methods(a))
 			if len(test.methods) == 3 {
 				require.JSONEq(t, `{"id":"`+iqn+`","name":"node1","force":true}`, string(a.recorded()[2].Body))
@@ -229,7 +229,7 @@ func TestRegisterInitiator(t *testing.T) {
 		})
 	}
 	var named *InitiatorNameError
-	_, err := newArray(t, inTurn(conflict, is("node2", "/root"))).client(t).RegisterInitiator(within(t, 5e9), iqn, "node1")
+	_, err := newArray(t, inTurn(conflict, is("node2", "/root"))).client(t).RegisterInitiator(t.Context(), iqn, "node1")
 	require.ErrorAs(t, err, &named)
 	require.Equal(t, InitiatorNameError{IQN: iqn, Tenant: "/root", Have: "node2", Want: "node1"}, *named)
 }
@@ -257,7 +257,7 @@ func TestInitiatorByName(t *testing.T) {
 			a := newArray(t, listOf(test.answer...))
 			config := a.config()
 			config.Tenant = "shop"
-			i, err := connect(t, config).InitiatorByName(within(t, 5e9), "node1")
+			i, err := connect(t, config).InitiatorByName(t.Context(), "node1")
 			require.Len(t, a.recorded(), test.calls)
 			if test.fails != "" {
 				require.ErrorContains(t, err, test.fails)
@@ -269,20 +269,20 @@ func TestInitiatorByName(t *testing.T) {
 		})
 	}
 	t.Run("a filter that finds nothing proves nothing", func(t *testing.T) {
-		i, err := newArray(t, inTurn(listOf(), listOf(initiator(iqn, "node1", "/root")))).client(t).InitiatorByName(within(t, 5e9), "node1")
+		i, err := newArray(t, inTurn(listOf(), listOf(initiator(iqn, "node1", "/root")))).client(t).InitiatorByName(t.Context(), "node1")
 		require.NoError(t, err)
 		require.Equal(t, iqn, i.ID)
 	})
 	t.Run("a name that no filter can hold", func(t *testing.T) {
 		a := newArray(t, listOf(initiator(iqn, "node 1", "/root")))
-		_, err := a.client(t).InitiatorByName(within(t, 5e9), "node 1")
+		_, err := a.client(t).InitiatorByName(t.Context(), "node 1")
 		require.NoError(t, err)
 		require.Equal(t, "limit=1000&offset=0", a.recorded()[0].Query)
 	})
 	t.Run("refused filters, and not allowed", func(t *testing.T) {
 		for status, calls := range map[int]int{400: 2, 422: 2, 403: 1} {
 			a := newArray(t, refusing(status, "SomeError", "no"))
-			_, err := a.client(t).InitiatorByName(within(t, 5e9), "node1")
+			_, err := a.client(t).InitiatorByName(t.Context(), "node1")
 			require.ErrorIs(t, err, ErrRefused)
 			require.False(t, IsNotFound(err))
 			require.Len(t, a.recorded(), calls)
@@ -293,20 +293,20 @@ func TestInitiatorByName(t *testing.T) {
 func TestInitiatorsAreThoseAskedFor(t *testing.T) {
 	t.Parallel()
 	const other = "iqn.2020-01.org.other:1"
-	_, err := newArray(t, always(initiator(other, "node1", "/root"))).client(t).Initiator(within(t, 5e9), iqn)
+	_, err := newArray(t, always(initiator(other, "node1", "/root"))).client(t).Initiator(t.Context(), iqn)
 	require.ErrorContains(t, err, "it is initiator "+other+", not "+iqn)
-	i, err := newArray(t, always(initiator(strings.ToUpper(iqn), "node1", "/root"))).client(t).Initiator(within(t, 5e9), iqn)
+	i, err := newArray(t, always(initiator(strings.ToUpper(iqn), "node1", "/root"))).client(t).Initiator(t.Context(), iqn)
 	require.NoError(t, err)
 	require.Equal(t, strings.ToUpper(iqn), i.ID)
 
-	_, _, err = newArray(t, inTurn(always(otherGroup(iqn)), always(group(iqn)))).client(t).CreateInitiatorGroup(within(t, 5e9), "group", iqn)
+	_, _, err = newArray(t, inTurn(always(otherGroup(iqn)), always(group(iqn)))).client(t).CreateInitiatorGroup(t.Context(), "group", iqn)
 	require.NoError(t, err)
 	a := newArray(t, inTurn(always(group()), always(group())))
-	_, created, err := a.client(t).CreateInitiatorGroup(within(t, 5e9), "group", iqn)
+	_, created, err := a.client(t).CreateInitiatorGroup(t.Context(), "group", iqn)
 	require.NoError(t, err)
 	require.False(t, created, "it is without its member")
 	require.Equal(t, []string{"POST", "GET"}, methods(a))
-	_, _, err = newArray(t, always(otherGroup(iqn))).client(t).CreateInitiatorGroup(within(t, 5e9), "group", iqn)
+	_, _, err = newArray(t, always(otherGroup(iqn))).client(t).CreateInitiatorGroup(t.Context(), "group", iqn)
 	require.ErrorContains(t, err, `it is initiator group "other", not "group"`)
 }
 
@@ -337,7 +337,7 @@ func TestGroupsOfAllTenants(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newArray(t, test.answer)
-			groups, err := a.client(t).InitiatorGroupsOfAllTenants(within(t, 5e9), "group")
+			groups, err := a.client(t).InitiatorGroupsOfAllTenants(t.Context(), "group")
 			for _, call := range a.recorded() {
 				require.Equal(t, "all", call.header.Get("tenant"))
 			}
@@ -354,10 +354,10 @@ func TestGroupsOfAllTenants(t *testing.T) {
 	}
 	for _, part := range []string{"", "a b", "a,b", "a*", "a/b", "a)", "ä", "a^"} {
 		a := newArray(t, listOf())
-		_, err := a.client(t).InitiatorGroupsOfAllTenants(within(t, 5e9), part)
+		_, err := a.client(t).InitiatorGroupsOfAllTenants(t.Context(), part)
 		require.ErrorContains(t, err, "letters, digits")
 		require.Empty(t, a.recorded())
 	}
-	_, err := newArray(t, refusing(403, "PermissionDeniedError", "no")).client(t).Tenants(within(t, 5e9))
+	_, err := newArray(t, refusing(403, "PermissionDeniedError", "no")).client(t).Tenants(t.Context())
 	require.ErrorIs(t, err, ErrRefused)
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -187,6 +188,46 @@ func connect(t testing.TB, config Config) *Client {
 	require.NoError(t, err)
 	return c
 }
+
+// virtual runs a test in virtual time, with an array that answers without sockets.
+func virtual(t *testing.T, answer http.HandlerFunc, run func(*testing.T, *array, *Client)) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &array{answer: answer}
+		run(t, a, connect(t, Config{Scheme: "http", Address: "array.test", Username: "admin", Password: password, Transport: a}))
+	})
+}
+
+// RoundTrip makes an array a transport to itself. A handler that gives up has broken the connection.
+func (a *array) RoundTrip(r *http.Request) (answer *http.Response, err error) {
+	sent := r.Clone(r.Context())
+	if r.Body == nil {
+		sent.Body = http.NoBody
+	}
+	done := make(chan *http.Response, 1)
+	go func() {
+		w := httptest.NewRecorder()
+		defer func() {
+			if recover() != nil {
+				close(done)
+				return
+			}
+			done <- w.Result()
+		}()
+		a.ServeHTTP(w, sent)
+	}()
+	select {
+	case answer, whole := <-done:
+		if !whole {
+			return nil, io.EOF
+		}
+		return answer, nil
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+}
+
+// breakOff ends the connection of a virtual array.
+func breakOff(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 
 func within(t testing.TB, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), d)

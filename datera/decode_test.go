@@ -43,7 +43,7 @@ func TestDecodeAppInstance(t *testing.T) {
 		"named LUN":          strings.ReplaceAll(string(text), `"size":16`, `"size":16,"lun":0`),
 	}
 	for name, body := range variants {
-		ai, err := newArray(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) }).client(t).AppInstance(within(t, 5e9), "shop_db1")
+		ai, err := newArray(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) }).client(t).AppInstance(t.Context(), "shop_db1")
 		require.NoError(t, err, name)
 		require.Equal(t, want, ai, name)
 	}
@@ -115,7 +115,7 @@ func TestTenants(t *testing.T) {
 		"an app instance": {[]any{object{"path": "/app_instances/a"}}, "is not the path of a tenant"},
 		"no tenant":       {[]any{7}, "an element of the list tenants of http://"},
 	} {
-		tenants, err := newArray(t, listOf(test.answer...)).client(t).Tenants(within(t, 5e9))
+		tenants, err := newArray(t, listOf(test.answer...)).client(t).Tenants(t.Context())
 		if test.fails != "" {
 			require.ErrorContains(t, err, test.fails, name)
 			continue
@@ -128,7 +128,7 @@ func TestTenants(t *testing.T) {
 func TestMetadata(t *testing.T) {
 	t.Parallel()
 	a := newArray(t, always(map[string]any{"formatted": true, "size": 16, "fs": "xfs", "gone": nil, "odd": []int{1}}))
-	pairs, err := a.client(t).Metadata(within(t, 5e9), "shop_db1")
+	pairs, err := a.client(t).Metadata(t.Context(), "shop_db1")
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{"formatted": "true", "size": "16", "fs": "xfs", "gone": "", "odd": "[1]"}, pairs)
 }

@@ -120,7 +120,7 @@ func TestListsAreWhole(t *testing.T) {
 			a := newArray(t, served.ServeHTTP)
 			config := a.config()
 			config.APIVersion = test.version
-			found, err := connect(t, config).list(within(t, 5e9), listing{collection: "initiator_groups"})
+			found, err := connect(t, config).list(t.Context(), listing{collection: "initiator_groups"})
 			require.Len(t, a.recorded(), test.calls)
 			for _, call := range a.recorded() {
 				require.Equal(t, test.version != "2.1", strings.Contains(call.Query, "offset"), "2.1 knows no offset")
@@ -159,7 +159,7 @@ func TestNoData(t *testing.T) {
 		"within other text": {refusing(404, "NotFoundError", "tenant shop: No data at /root/shop"), "404"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			found, err := newArray(t, test.answer).client(t).InitiatorGroupsContaining(within(t, 5e9), "k8s_")
+			found, err := newArray(t, test.answer).client(t).InitiatorGroupsContaining(t.Context(), "k8s_")
 			require.Empty(t, found)
 			if test.fails != "" {
 				require.ErrorContains(t, err, test.fails)
@@ -168,7 +168,7 @@ func TestNoData(t *testing.T) {
 			require.NoError(t, err)
 		})
 	}
-	_, err := newArray(t, refusing(404, "NotFoundError", "No data at /initiator_groups/k8s_a")).client(t).InitiatorGroup(within(t, 5e9), "k8s_a")
+	_, err := newArray(t, refusing(404, "NotFoundError", "No data at /initiator_groups/k8s_a")).client(t).InitiatorGroup(t.Context(), "k8s_a")
 	require.True(t, IsNotFound(err), "one that is not there is no empty list")
 }
 
@@ -193,7 +193,7 @@ func TestFilters(t *testing.T) {
 				served.elements = groups(12)
 			}
 			a := newArray(t, served.ServeHTTP)
-			found, err := a.client(t).InitiatorGroupsContaining(within(t, 5e9), part)
+			found, err := a.client(t).InitiatorGroupsContaining(t.Context(), part)
 			var filters []string
 			for _, call := range a.recorded() {
 				query, err := http.NewRequest(http.MethodGet, "/?"+call.Query, nil)
@@ -214,14 +214,14 @@ func TestFilters(t *testing.T) {
 		served := collection{metadata: counted, ignores: true, elements: []any{
 			map[string]any{"path": "/initiator_groups/a.b", "members": []any{}}, map[string]any{"path": "/initiator_groups/axb", "members": []any{}},
 		}}
-		found, err := newArray(t, served.ServeHTTP).client(t).InitiatorGroupsContaining(within(t, 5e9), "a.b")
+		found, err := newArray(t, served.ServeHTTP).client(t).InitiatorGroupsContaining(t.Context(), "a.b")
 		require.NoError(t, err)
 		require.Len(t, found, 1)
 		require.Equal(t, "a.b", found[0].Name)
 	})
 	t.Run("an error of the array's", func(t *testing.T) {
 		a := newArray(t, refusing(403, "PermissionDeniedError", "no"))
-		_, err := a.client(t).InitiatorGroupsContaining(within(t, 5e9), part)
+		_, err := a.client(t).InitiatorGroupsContaining(t.Context(), part)
 		require.ErrorContains(t, err, "403")
 		require.Len(t, a.recorded(), 1, "it is not about the filter")
 	})

@@ -84,7 +84,7 @@ func TestRequests(t *testing.T) {
 			a := newArray(t, answerAsked)
 			config := a.config()
 			config.APIVersion = test.version
-			require.NoError(t, test.do(within(t, 5e9), connect(t, config)))
+			require.NoError(t, test.do(t.Context(), connect(t, config)))
 			requests[test.name] = a.recorded()
 		})
 	}
@@ -138,7 +138,7 @@ func TestRequestsAreListedByFilter(t *testing.T) {
 		}
 	})
 	c := a.client(t)
-	ctx := within(t, 5e9)
+	ctx := t.Context()
 
 	groups, err := c.InitiatorGroups(ctx, "db.1", "db-2")
 	require.NoError(t, err)
@@ -163,7 +163,7 @@ func TestHeaders(t *testing.T) {
 	config := a.config()
 	config.Driver, config.Tenant, config.RemoteServer = "driver 1.0", "shop", "ldap1"
 	c := connect(t, config)
-	_, err := c.AppInstance(within(t, 5e9), "shop_db1")
+	_, err := c.AppInstance(t.Context(), "shop_db1")
 	require.NoError(t, err)
 
 	require.Len(t, a.calls, 2)
@@ -184,7 +184,7 @@ func TestRequestsRefusedBeforehand(t *testing.T) {
 	t.Parallel()
 	a := newArray(t, always(nil))
 	c := a.client(t)
-	ctx := within(t, 5e9)
+	ctx := t.Context()
 	for name, do := range map[string]func() error{
 		"slash":            func() error { _, err := c.AppInstance(ctx, "a/b"); return err },
 		"dots":             func() error { _, err := c.AppInstance(ctx, ".."); return err },
@@ -237,7 +237,7 @@ func TestCreateAppInstanceRefusedBeforehand(t *testing.T) {
 		"2.1 and policy":   {AppInstanceRequest{Name: "shop_db1", SizeGiB: 1, PlacementPolicy: "default"}, "API version 2.1"},
 		"2.1 and override": {AppInstanceRequest{Name: "shop_db1", SizeGiB: 1, Template: "basic"}, "API version 2.1"},
 	} {
-		_, _, err := c.CreateAppInstance(within(t, 5e9), test.request)
+		_, _, err := c.CreateAppInstance(t.Context(), test.request)
 		require.ErrorContains(t, err, test.why, name)
 	}
 	require.Zero(t, c.Requests())
