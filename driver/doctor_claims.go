@@ -146,7 +146,9 @@ func (r *reachOf) note(entry, volume string) {
 // isOurs tells of a volume that this cluster made, or that a node of it has.
 func (r *reachOf) isOurs(ai datera.AppInstance, members map[string][]string, names map[string]string) bool {
 	prefix := GroupPrefix(r.Cluster)
-	if strings.HasPrefix(ai.Name, prefix) || strings.Contains(ai.Descr+" ", " of Kubernetes cluster "+r.Cluster+" ") {
+	cluster, identity := madeBy(ai.Descr)
+	ofThisName := strings.HasPrefix(ai.Name, prefix) || cluster == r.Cluster
+	if ofThisName && (identity == "" || identity == r.Identity()) {
 		return true
 	}
 	isNode := func(iqn string) bool { return strings.HasPrefix(names[iqn], prefix) }

@@ -23,9 +23,6 @@ const (
 	allowAll = "allow_all"
 )
 
-// longestDescription keeps a description within what the array's other names allow.
-const longestDescription = 128
-
 // createMode tells the array which integration made an app instance.
 const createMode = "kubernetes"
 
@@ -39,6 +36,9 @@ func (d *Driver) provision(ctx context.Context, array Array, volume Volume) (ai 
 	case errors.Is(err, datera.ErrNotFound):
 		ai, created, err = array.CreateAppInstance(ctx, d.request(volume))
 		err = d.explainCreate(err, volume)
+	}
+	if err == nil {
+		err = d.refuseAnothers(ai, volume)
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("provision volume %s on %s: %w", volume.AppInstance, array.Server(), err)
@@ -62,10 +62,9 @@ func (d *Driver) ready(ctx context.Context, array Array, ai *datera.AppInstance,
 }
 
 func (d *Driver) request(volume Volume) datera.AppInstanceRequest {
-	description := fmt.Sprintf("volume %s of Kubernetes cluster %s", volume.Name, d.Config.Cluster)
 	request := datera.AppInstanceRequest{
 		Name:              volume.AppInstance,
-		Descr:             description[:min(len(description), longestDescription)],
+		Descr:             d.Config.descriptionOf(volume.Name),
 		CreateMode:        createMode,
 		AccessControlMode: denyAll,
 		SizeGiB:           volume.SizeGiB,
@@ -276,7 +275,7 @@ func (d *Driver) knowsData(ctx context.Context, array Array, ai *datera.AppInsta
 	if volume.Source != "" || onArray.CapacityInUseGiB > 0 {
 		return true, nil
 	}
-	if created || d.Config.Attach != AttachNone && ai.Descr == d.request(volume).Descr {
+	if created || d.Config.Attach != AttachNone && d.Config.describes(ai.Descr, volume.Name) {
 		return false, nil // only attach mode none has somebody at hand to note it on the array
 	}
 	metadata, err := array.Metadata(ctx, ai.ID)
