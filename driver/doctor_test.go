@@ -3,6 +3,9 @@ package driver
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -149,6 +152,15 @@ func TestDoctorAsksARealArray(t *testing.T) {
 			secure, func(*Config) {},
 			map[string]string{"array": "not signed by an authority that this host knows", "credentials": "not known", "clock": "not known", "registration": "not known", "claims": "not known"},
 		},
+		"a pinned certificate": {secure, func(c *Config) { c.TLSFingerprint = fingerprintOf(t, secure) }, map[string]string{}},
+		"another certificate than the pinned": {
+			secure, func(c *Config) { c.TLSFingerprint = strings.Repeat("ab", 32) },
+			map[string]string{"array": "but tls_fingerprint is AB:AB:", "credentials": "not known", "clock": "not known", "registration": "not known"},
+		},
+		"a certificate for another name": {
+			secure, func(c *Config) { c.CAFile, c.TLSServerName = secure.CAFile, "array.example.com" },
+			map[string]string{"array": "set tls_server_name to one", "credentials": "not known", "clock": "not known", "registration": "not known"},
+		},
 		"http to a server of https": {
 			secure, func(c *Config) { c.Scheme = "http" },
 			map[string]string{"array": "set the scheme to https", "credentials": "not known", "clock": "not known", "registration": "not known", "claims": "not known"},
@@ -179,6 +191,27 @@ func TestDoctorAsksARealArray(t *testing.T) {
 				require.Contains(t, found[check], says, check)
 			}
 		})
+	}
+}
+
+// fingerprintOf asks a server for its certificate.
+func fingerprintOf(t *testing.T, server *dateratest.Server) string {
+	conn, err := tls.Dial("tcp", server.Address(), &tls.Config{InsecureSkipVerify: true})
+	require.NoError(t, err)
+	defer conn.Close()
+	sum := sha256.Sum256(conn.ConnectionState().PeerCertificates[0].Raw)
+	return hex.EncodeToString(sum[:])
+}
+
+// What doctor says of a certificate that is good depends on what made it so.
+func TestDoctorSaysWhichCertificate(t *testing.T) {
+	for pin, says := range map[string]string{"": "its certificate is good", "abc": "with the certificate that tls_fingerprint names"} {
+		d, _ := wellDesk(t)
+		d.Config.TLSFingerprint = pin
+		var text bytes.Buffer
+		require.NoError(t, WriteFindings(&text, d.Doctor(t.Context())))
+		require.Contains(t, text.String(), "https://array.example.com:7718 answers")
+		require.Contains(t, text.String(), says)
 	}
 }
 
