@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"datera-flexvolume/datera"
@@ -114,8 +115,9 @@ func TestWhoIsEvictedNoticesIt(t *testing.T) {
 			}
 			return nil
 		})
-		a.refused(t, "mount", podPath, optionsWith(nil))
+		refused := a.Serve(t.Context(), []string{"mount", podPath, optionsWith(nil)})
 		require.Equal(t, Success, evicts.Status, evicts.Message)
+		require.Equal(t, Failure, refused.Status, refused.Message)
 		require.Empty(t, a.disks)
 		require.Empty(t, a.sessions)
 		require.Empty(t, a.mounts)
@@ -132,8 +134,9 @@ func TestWhoIsEvictedWithASessionNoticesIt(t *testing.T) {
 		b := newNode(t, server, "node-b", attachMode(AttachNone))
 		var evicts Reply
 		a.onLogin = func() { evicts = b.Serve(t.Context(), []string{"mount", podPath, optionsWith(nil)}) } // while node-a has no session yet
-		message := a.refused(t, "mount", podPath, optionsWith(nil))
+		refused := a.Serve(t.Context(), []string{"mount", podPath, optionsWith(nil)})
 		require.Equal(t, Success, evicts.Status, evicts.Message)
+		message := refused.Message
 		require.Contains(t, message, "no longer lets node node-a in")
 		require.Contains(t, message, "another node evicted it")
 		require.Empty(t, a.disks)
@@ -246,7 +249,7 @@ func TestAClaimMeansMembership(t *testing.T) {
 	n.over(func(real Array) Array {
 		return rivalMakes{real, func() {
 			_, _, err := real.CreateInitiatorGroup(t.Context(), group)
-			require.NoError(t, err)
+			assert.NoError(t, err)
 		}}
 	})
 	n.ask(t, "attach", optionsWith(nil), "node-a")

@@ -102,7 +102,7 @@ func (n *node) killedAt(t *testing.T, server *dateratest.Server, at int, behind 
 
 // groupName is the name of the initiator group of claims, as deploy/docs/access.md has it.
 func groupName(cluster, pv, volumeID, access string) string {
-	part := func(of string) string { return fmt.Sprintf("%.12x", sha256.Sum256([]byte(of))) }
+	part := func(of string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(of)))[:12] }
 	return fmt.Sprintf("k8s_%s_%s_%s_%s", part(cluster+"\x00"+pv), part(volumeID), access, pv)
 }
 
