@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"datera-flexvolume/datera"
 )
@@ -22,25 +21,29 @@ type View struct {
 // groups are initiator groups by name, the volume's own also where its policy does not refer to them.
 type groups map[string]*datera.InitiatorGroup
 
-// Survey looks at a volume for the first time: at its groups, referred to or not, and then at its policy.
+// Survey looks at a volume, with all its own groups, referred to or not.
 func Survey(ctx context.Context, array Array, volumeID string) (*View, error) {
+	return survey(ctx, array, volumeID, false)
+}
+
+func survey(ctx context.Context, array Array, volumeID string, membersLast bool) (*View, error) {
 	found, err := array.InitiatorGroupsContaining(ctx, volumePart(volumeID))
 	if err != nil {
 		return nil, err
 	}
 	known := groups{}
 	for i, group := range found {
-		if ours.MatchString(group.Name) {
+		if Grants(group.Name) != "" {
 			known[group.Name] = &found[i]
 		}
 	}
-	return look(ctx, array, volumeID, known)
+	return look(ctx, array, volumeID, known, membersLast)
 }
 
 // look reads the app instance, by its UUID, and the groups to which its policy refers, but those that are known already. The
-// app instance is the last that it reads: an array may end the session of who lost its claim late, so sessions are looked
-// for after members.
-func look(ctx context.Context, array Array, volumeID string, known groups) (*View, error) {
+// app instance is the last that it reads: an array may end the session of a node that lost its claim late, so sessions are
+// looked for after members. Where claims are evicted the members are the last: the node's own claim may be evicted meanwhile.
+func look(ctx context.Context, array Array, volumeID string, known groups, membersLast bool) (*View, error) {
 	for {
 		app, err := array.AppInstance(ctx, volumeID)
 		if err != nil {
@@ -51,13 +54,13 @@ func look(ctx context.Context, array Array, volumeID string, known groups) (*Vie
 			return nil, err
 		}
 		unread := slices.DeleteFunc(seen.acl.Groups(), func(name string) bool { return known[name] != nil })
-		if len(unread) == 0 {
-			return seen, nil
-		}
 		for _, name := range unread {
 			if known[name], err = array.InitiatorGroup(ctx, name); err != nil {
 				return nil, err
 			}
+		}
+		if len(unread) == 0 || membersLast {
+			return seen, nil
 		}
 	}
 }
@@ -87,8 +90,7 @@ func (v *View) lets(c Claim) bool {
 
 // Groups are the names of the volume's own groups, of whichever owner: once the volume is gone they grant nothing.
 func (v *View) Groups() []string {
-	foreign := func(name string) bool { return !strings.Contains(name, volumePart(v.app.ID)) }
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(v.groups)), foreign)
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(v.groups)), func(name string) bool { return Grants(name) == "" })
 }
 
 // A Holder is who may reach a volume, or has a session.
@@ -99,9 +101,8 @@ type Holder struct {
 	Session bool
 }
 
-// Holders lists everybody whom the policy lets in, by whatever entry, and who has a session without that; also who is in one of
-// the volume's own groups to which the policy does not refer yet, if also says so. Left out are the exempt: initiators by their
-// IQN, groups by their name.
+// Holders lists everybody whom the policy lets in, by whatever entry, and who has a session without that; also the members of
+// groups to which the policy does not refer yet, if also says so. The exempt are left out.
 func (v *View) Holders(exempt []string, also func(group string) bool) []Holder {
 	var all []Holder
 	for _, iqn := range v.acl.IQNs() {
