@@ -5,6 +5,8 @@ import (
 	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
+
+	"datera-flexvolume/mount"
 )
 
 // A node came to read and was killed, at whatever request, and comes to write: it is not taken for a reader, beside whom others
@@ -42,8 +44,15 @@ func TestWriterIsNotTakenForTheReaderThatWasKilled(t *testing.T) {
 						other.ask(t, "attach", optionsUnder("pv-other", "vol-1"), "node-b")
 						other.ask(t, "detach", "pv-other", "node-b")
 					}
+					for _, h := range []string{"vol-1", "vol-2"} { // not blank: it can be mounted to be read
+						ai, _ := server.AppInstance("/root", h)
+						n.content[ai.VolumeUUID] = mount.Content{Filesystem: "xfs"}
+					}
 					dead = n.killedAt(t, server, at, true, call("ro", "vol-1")...)
 					require.True(t, dead || at > 5, "only %d requests were made before the kill could come: nothing was tried", at-1)
+					if len(n.mounts) > 0 { // the pod that read is gone
+						n.ask(t, "unmount", podPath)
+					}
 					n.ask(t, call("rw", test.becomes)...)
 					require.Equal(t, []string{n.iqn}, letIn(t, server, test.becomes), "killed at request %d", at)
 					reading := optionsWith(map[string]string{keyName: "pv-reader", optVolumeID: test.becomes, keyReadWrite: "ro"})

@@ -80,7 +80,9 @@ func TestDeleteInModeNoneAfterTheNodeDied(t *testing.T) {
 // allowForeign lets an initiator in that the driver knows nothing of.
 func allowForeign(t *testing.T, n *node, server *dateratest.Server, iqn string) {
 	t.Helper()
-	require.NoError(t, server.RegisterInitiator(iqn, "foreign"))
+	if _, known := server.Initiators("/root")[iqn]; !known {
+		require.NoError(t, server.RegisterInitiator(iqn, "foreign"))
+	}
 	a := mustArray(t, n)
 	_, _, err := a.CreateInitiatorGroup(t.Context(), "foreign-group", iqn)
 	require.NoError(t, err)

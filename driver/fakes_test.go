@@ -318,7 +318,7 @@ func newNode(t *testing.T, server *dateratest.Server, name string, change ...fun
 	dir := t.TempDir()
 	config := defaultConfig()
 	config.ManagementIP, config.Username, config.Password, config.Scheme = "sim.test", "admin", "password", "http"
-	config.Aliases = []string{"tlx170.tlx.daterainc.com"}
+	config.Node, config.Aliases = name, []string{"tlx170.tlx.daterainc.com"}
 	config.StateDir, config.RunDir = filepath.Join(dir, "state"), filepath.Join(dir, "run")
 	for _, apply := range change {
 		apply(&config)

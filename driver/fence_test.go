@@ -60,7 +60,7 @@ func TestVolumeThatLetsEverybodyInIsRefused(t *testing.T) {
 	_, err := server.Do("/root", "POST", "/app_instances", map[string]any{"name": "kube-pv-datera-0", "access_control_mode": "allow_all",
 		"storage_instances": []any{map[string]any{"name": "storage-1", "volumes": []any{map[string]any{"name": "volume-1", "size": 100}}}}})
 	require.NoError(t, err)
-	require.Contains(t, n.refused(t, "attach", optionsWith(nil), "node-a"), "access_control_mode allow_all")
+	require.Contains(t, n.refused(t, "attach", optionsWith(nil), "node-a"), "lets every initiator in, so nothing keeps two nodes apart: set access_control_mode to deny_all")
 }
 
 // An array may end the session of who lost its claim late: who evicts looks again.
@@ -71,7 +71,7 @@ func TestEvictionLooksAgain(t *testing.T) {
 		a.ask(t, "mount", podPath, optionsWith(nil))
 		// node-a has no session when node-b looks, but has one although node-b has evicted it.
 		b.over(func(real Array) Array { return lateSession{real, sync.OnceFunc(func() { comesBack(t, server, a) })} })
-		require.Contains(t, b.refused(t, "mount", podPath, optionsWith(nil)), "node-a")
+		require.Contains(t, b.refused(t, "mount", podPath, optionsWith(nil)), a.iqn)
 		require.Empty(t, b.disks)
 		require.Empty(t, b.sessions)
 		require.NotContains(t, letIn(t, server, "kube-pv-datera-0"), b.iqn, "a node got a volume beside a session")
@@ -93,10 +93,7 @@ func (l lateSession) RemoveMember(ctx context.Context, group, iqn string) (*date
 // comesBack lets a node have a session although its claim is gone, as an array might that does not drop sessions.
 func comesBack(t *testing.T, server *dateratest.Server, n *node) {
 	t.Helper()
-	allowForeign(t, n, server, "iqn.1993-08.org.debian:01:helper")
-	a := mustArray(t, n)
-	_, err := a.AddMember(t.Context(), "foreign-group", n.iqn)
-	require.NoError(t, err)
+	allowForeign(t, n, server, n.iqn)
 	setActiveInitiators(t, server, "kube-pv-datera-0", n.iqn)
 }
 
@@ -130,8 +127,7 @@ func TestWhoIsEvictedNoticesIt(t *testing.T) {
 func TestWhoIsEvictedWithASessionNoticesIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := array(t)
-		a := newNode(t, server, "node-a", attachMode(AttachNone))
-		b := newNode(t, server, "node-b", attachMode(AttachNone))
+		a, b := newNode(t, server, "node-a", attachMode(AttachNone)), newNode(t, server, "node-b", attachMode(AttachNone))
 		var evicts Reply
 		a.onLogin = func() { evicts = b.Serve(t.Context(), []string{"mount", podPath, optionsWith(nil)}) } // while node-a has no session yet
 		refused := a.Serve(t.Context(), []string{"mount", podPath, optionsWith(nil)})
@@ -148,13 +144,12 @@ func TestWhoIsEvictedWithASessionNoticesIt(t *testing.T) {
 
 func TestCopiedMachinesInModeNone(t *testing.T) {
 	server := array(t)
-	named := func(name string) func(*Config) { return func(c *Config) { c.Attach, c.Node = AttachNone, name } }
-	a, clone := newNode(t, server, "node-a", named("node-a")), newNode(t, server, "node-b", named("node-b"))
+	a, clone := newNode(t, server, "node-a", attachMode(AttachNone)), newNode(t, server, "node-b", attachMode(AttachNone))
 	clone.iqn = a.iqn
 	a.ask(t, "mount", podPath, optionsWith(nil))
 	message := clone.refused(t, "mount", podPath, optionsWith(nil))
-	require.Contains(t, message, "registered on")
-	require.Contains(t, message, "for node node-a")
+	require.Contains(t, message, "initiator "+a.iqn+" of this node, node-b, is registered on")
+	require.Contains(t, message, "as k8s_kubernetes_node-a")
 }
 
 func TestCHAPThatTheConfigurationDoesNotKnowIsLeftOn(t *testing.T) {

@@ -163,26 +163,26 @@ func TestHostileAnswersOfTheArray(t *testing.T) {
 		lie  lie
 		says string
 	}{
-		"an IQN that is an argument":    {set("--logout", "iqn", access...), "is no IQN"},
+		"an IQN that is an argument":    {set("--logout", "iqn", access...), "which is not one"},
 		"an IQN that climbs":            {set("iqn.2013-05.com.x:../../etc", "iqn", access...), "device string"},
 		"an IQN of two lines":           {set("iqn.2013-05.com.x:a\nb", "iqn", access...), "is no IQN"},
 		"a huge IQN":                    {set("iqn.2013-05.com.x:"+strings.Repeat("a", 1<<20), "iqn", access...), "device string"},
-		"an address that is an option":  {set([]any{"--help"}, "ips", access...), "is no HOST:PORT"},
-		"an address that is a command":  {set([]any{"10.0.0.1;reboot"}, "ips", access...), "is no HOST:PORT"},
-		"an address that is a number":   {set([]any{17}, "ips", access...), "understand the answer"},
+		"an address that is an option":  {set([]any{"--help"}, "ips", access...), "it must be an IP address"},
+		"an address that is a command":  {set([]any{"10.0.0.1;reboot"}, "ips", access...), "it must be an IP address"},
+		"an address that is a number":   {set([]any{17}, "ips", access...), "cannot use the answer"},
 		"a thousand addresses":          {set(strings.Fields(strings.Repeat("10.0.0.1 ", 1000)), "ips", access...), "device string"},
-		"no serial":                     {set("", "uuid", volume...), "the serial is missing"},
-		"a serial that climbs":          {set("../../sda", "uuid", volume...), "serial"},
-		"a serial with a query":         {set("x&format=", "uuid", volume...), "device string"},
+		"no serial":                     {set("", "uuid", volume...), "has the uuid"},
+		"a serial that climbs":          {set("../../sda", "uuid", volume...), "has the uuid"},
+		"a serial with a query":         {set("x&format=", "uuid", volume...), "has the uuid"},
 		"a size that is a word":         {set("huge", "size", volume...), "is not a number"},
-		"a size of nothing":             {set(0, "size", volume...), "accepted is 0 or less"},
-		"a negative size":               {set(-5, "size", volume...), "exists on the array with -5 GiB"},
+		"a size of nothing":             {set(0, "size", volume...), "has a size of 0 GiB"},
+		"a negative size":               {set(-5, "size", volume...), "has a size of -5 GiB"},
 		"a size beyond all":             {set(1e300, "size", volume...), "is not a number"},
 		"a LUN beyond all":              {set(1<<40, "lun", volume...), "is no LUN"},
 		"a negative LUN":                {set(-1, "lun", volume...), "is no LUN"},
 		"volumes that are none":         {set([]any{}, "volumes", "storage_instances"), "has 0 volumes"},
-		"storage that is a word":        {set("none", "storage_instances"), "understand the answer"},
-		"a path that climbs":            {set("/app_instances/../login", "path", "storage_instances"), "is not a name that the array can have"},
+		"storage that is a word":        {set("none", "storage_instances"), "cannot use the answer"},
+		"a path that climbs":            {set("/app_instances/../login", "path", "storage_instances"), "is not one of /app_instances/"},
 		"a state that is a screen full": {set(strings.Repeat("\x1b[31m", 10_000), "op_state", "storage_instances"), "op_state"},
 		"a name that is a screen full":  {set(strings.Repeat("\x1b[31m", 10_000), "name", "storage_instances"), ""},
 		"nothing": {func(_ *http.Request, answer map[string]any) *http.Response {
@@ -192,7 +192,7 @@ func TestHostileAnswersOfTheArray(t *testing.T) {
 		"a list": {func(_ *http.Request, answer map[string]any) *http.Response {
 			answer["data"] = []any{1, 2}
 			return nil
-		}, "understand the answer"},
+		}, "cannot use the answer"},
 		"a huge body": {func(r *http.Request, _ map[string]any) *http.Response {
 			return answered(r, http.StatusOK, strings.Repeat(" ", 20<<20))
 		}, "larger than 16 MiB"},
@@ -252,7 +252,7 @@ func TestPlantedLinksAreNotFollowed(t *testing.T) {
 	require.NoError(t, os.WriteFile(victim, []byte("precious"), 0o644))
 	device := n.ask(t, "attach", optionsWith(nil), "node-a").Device
 	note := n.intentPath(intent{PV: "pv-datera-0", Group: groupName("kubernetes", "pv-datera-0", idOf(t, server, "kube-pv-datera-0"), "rw")})
-	for _, path := range []string{n.journal().inUse("pv-datera-0"), note, n.groupsPath(Volume{AppInstance: "kube-pv-datera-0"})} {
+	for _, path := range []string{n.journal().inUse("pv-datera-0"), note} {
 		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
 		require.NoError(t, ignoreMissing(os.Remove(path)))
 		require.NoError(t, os.Symlink(victim, path))

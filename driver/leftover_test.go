@@ -66,7 +66,7 @@ func TestFailedLoginWhoseUndoFailsIsFinishedLater(t *testing.T) {
 	n.fails["login"], n.fails["released"] = errInjected, errors.New("still busy")
 	attachment, err := ParseAttachment(device)
 	require.NoError(t, err)
-	n.disks["/dev/sdx"] = foundDisk("/dev/sdx", attachment)
+	n.sessions[attachment.Target.IQN], n.disks["/dev/sdx"] = true, foundDisk("/dev/sdx", attachment)
 	n.hides = true // as a disk that appears after the login has failed
 	n.refused(t, "waitforattach", device, optionsWith(nil))
 	require.Equal(t, []string{"pv-datera-0"}, n.journal().unfinished())

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -142,6 +143,10 @@ func TestWholeLifeInModeNone(t *testing.T) {
 }
 
 func TestModeNoneWithoutCredentialsOfItsOwn(t *testing.T) {
+	synctest.Test(t, modeNoneWithoutCredentials)
+}
+
+func modeNoneWithoutCredentials(t *testing.T) {
 	server := array(t)
 	noCredentials := func(c *Config) { c.Attach, c.Username, c.Password = AttachNone, "", "" }
 	a, b := newNode(t, server, "node-a", noCredentials), newNode(t, server, "node-b", noCredentials)
