@@ -228,6 +228,7 @@ func (d *desk) journalled(t *testing.T, name, iqn string, ago time.Duration) isc
 
 // attached gives the host the disk of a target.
 func (d *desk) attached(target iscsi.Target, path string) {
+	d.host.sessions[target.IQN] = true
 	d.disks[path] = foundDisk(path, Attachment{Target: target, SizeGiB: 100})
 }
 

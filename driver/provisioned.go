@@ -86,6 +86,9 @@ func (d *Driver) WasAttached(ctx context.Context, volume Volume) (bool, error) {
 		return false, err
 	}
 	ai, err := array.AppInstance(ctx, volume.AppInstance)
+	if errors.Is(err, datera.ErrNotFound) {
+		return false, nil
+	}
 	if err != nil {
 		return false, fmt.Errorf("ask %s whether a node has had volume %s: %w", array.Server(), volume.AppInstance, err)
 	}
