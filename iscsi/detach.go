@@ -62,21 +62,26 @@ func (i *Initiator) removeLUN(ctx context.Context, t Target) error {
 	if err := i.checkLUNUnused(ctx, v.disks, mapped); err != nil {
 		return err
 	}
-	for _, s := range v.sessions {
-		if !s.hasOtherDevices(v.disks) {
-			// Removing a disk waits for the target's answer, and here is nothing any more that is worth two minutes.
-			i.setRecovery(s, 5*time.Second)
-		}
-	}
+	i.hasten(v)
 	if err := i.flushLUN(ctx, v, mapped); err != nil {
 		return err
 	}
+	i.hasten(v) // the map's paths, too: multipathd has nothing to do with them any more, and may not have come to it before
 	for _, d := range v.disks {
 		if err := i.remove(ctx, d); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// hasten keeps the removal of disks from waiting for a target that does not answer: nothing is left that is worth two minutes.
+func (i *Initiator) hasten(v view) {
+	for _, s := range v.sessions {
+		if !s.hasOtherDevices(v.disks) {
+			i.setRecovery(s, 5*time.Second)
+		}
+	}
 }
 
 func (i *Initiator) checkLUNUnused(ctx context.Context, disks []disk, mapped string) error {

@@ -328,6 +328,11 @@ func TestMultipath(t *testing.T) {
 		require.ErrorIs(t, i.Detach(t.Context(), target), ErrInUse)
 		require.Empty(t, m.programs())
 		m.write("proc/self/mountinfo", "")
+		remove := i.kernel.delete
+		i.kernel.delete = func(d disk) error {
+			require.Equal(t, "5", attribute(d.session.class, "recovery_tmo"), "without its map a lost path keeps the removal waiting")
+			return remove(d)
+		}
 		require.NoError(t, i.Detach(t.Context(), target))
 		programs := m.programs()
 		require.Equal(t, "multipath -f mpath0", programs[0], "the map must go before its paths")
