@@ -62,11 +62,14 @@ func (i *Initiator) removeLUN(ctx context.Context, t Target) error {
 	if err := i.checkLUNUnused(ctx, v.disks, mapped); err != nil {
 		return err
 	}
-	i.hasten(v)
+	for _, s := range v.sessions {
+		if !s.hasOtherDevices(v.disks) {
+			i.setRecovery(s, hurriedRecovery)
+		}
+	}
 	if err := i.flushLUN(ctx, v, mapped); err != nil {
 		return err
 	}
-	i.hasten(v) // the map's paths, too: multipathd has nothing to do with them any more, and may not have come to it before
 	for _, d := range v.disks {
 		if err := i.remove(ctx, d); err != nil {
 			return err
@@ -75,14 +78,9 @@ func (i *Initiator) removeLUN(ctx context.Context, t Target) error {
 	return nil
 }
 
-// hasten keeps the removal of disks from waiting for a target that does not answer: nothing is left that is worth two minutes.
-func (i *Initiator) hasten(v view) {
-	for _, s := range v.sessions {
-		if !s.hasOtherDevices(v.disks) {
-			i.setRecovery(s, 5*time.Second)
-		}
-	}
-}
+// hurriedRecovery is the recovery time of a session that is about to end. Removing a disk, and whoever still reads it, waits
+// so long for a target that does not answer, and nothing is left that is worth two minutes.
+const hurriedRecovery = 5 * time.Second
 
 func (i *Initiator) checkLUNUnused(ctx context.Context, disks []disk, mapped string) error {
 	var allowed []string
