@@ -113,11 +113,10 @@ func (i *Initiator) flushMap(ctx context.Context, name string) error {
 	var last error
 	_, err := poll(limit, func() (bool, bool, error) {
 		last = i.flushMapOnce(ctx, name)
-		failure, failed := errors.AsType[*ProgramError](last)
 		switch {
 		case !exists(i.block(name)): // whoever took it away
 			return true, true, nil
-		case last == nil || failed && strings.Contains(failure.Output, "map in use"):
+		case last == nil || isRead(last):
 			return true, false, nil
 		}
 		return true, false, last
@@ -129,6 +128,12 @@ func (i *Initiator) flushMap(ctx context.Context, name string) error {
 		return fmt.Errorf("wait until multipath map %s is gone: %w", i.node(name), err)
 	}
 	return nil
+}
+
+// isRead tells whether multipath has left a map alone because it is open. It sees that itself, or the kernel does.
+func isRead(err error) bool {
+	failure, ok := errors.AsType[*ProgramError](err)
+	return ok && (strings.Contains(failure.Output, "map in use") || strings.Contains(failure.Output, "Device or resource busy"))
 }
 
 // flushMapOnce waits for the map to go, but not for one that was made anew.

@@ -86,21 +86,23 @@ func TestMultipath(t *testing.T) {
 			require.NotEmpty(t, m.records)
 		})
 	})
-	t.Run("a map goes when its last reader has gone", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			m, target := start(t)
-			i := m.initiator()
-			_, err := i.Attach(t.Context(), target, CHAP{})
-			require.NoError(t, err)
-			began := time.Now()
-			m.fault = func(_ context.Context, program string, _ []string) (string, bool) {
-				return "multipath-flush-busy", program == "multipath" && time.Since(began) < hurriedRecovery
-			}
-			require.NoError(t, i.Detach(t.Context(), target))
-			m.nothingLeft()
+	for _, busy := range []string{"multipath-flush-busy", "multipath-flush-ioctl-busy"} {
+		t.Run("a map goes when its last reader has gone: "+busy, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				m, target := start(t)
+				i := m.initiator()
+				_, err := i.Attach(t.Context(), target, CHAP{})
+				require.NoError(t, err)
+				began := time.Now()
+				m.fault = func(_ context.Context, program string, _ []string) (string, bool) {
+					return busy, program == "multipath" && time.Since(began) < hurriedRecovery
+				}
+				require.NoError(t, i.Detach(t.Context(), target))
+				m.nothingLeft()
+			})
 		})
-	})
+	}
 	t.Run("a map with another volume's path is refused", func(t *testing.T) {
 		t.Parallel()
 		m, target := start(t)
