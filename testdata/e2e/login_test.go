@@ -105,12 +105,12 @@ func TestLoginBringsNoDisk(t *testing.T) {
 		chap      bool
 		multipath bool
 	}{
-		"one portal":               {portals: 1},
-		"two portals":              {portals: 2},
-		"one portal and CHAP":      {portals: 1, chap: true},
-		"two portals and CHAP":     {portals: 2, chap: true},
-		"one portal and multipath": {portals: 1, multipath: true},
-		"multipath":                {portals: 2, multipath: true},
+		"one portal":                {portals: 1},
+		"two portals":               {portals: 2},
+		"one portal and CHAP":       {portals: 1, chap: true},
+		"two portals and CHAP":      {portals: 2, chap: true},
+		"one portal and multipath":  {portals: 1, multipath: true},
+		"two portals and multipath": {portals: 2, multipath: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			volume := newVolume(t)
