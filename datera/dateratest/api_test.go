@@ -168,7 +168,7 @@ func TestAppInstanceRefusals(t *testing.T) {
 		"name taken":         {simple("pv-1", 16), 409, "exists already"},
 		"no name":            {js{}, 422, `"name" is missing`},
 		"bad name":           {simple("1/2", 16), 422, "name: "},
-		"name is a number":   {js{"name": 5}, 422, "must be a string, not the number 5"},
+		"name is a number":   {js{"name": 5}, 422, "must be a string, not a number"},
 		"unknown":            {with(func(b js) { b["colour"] = "red" }), 422, `unknown property "colour"`},
 		"unknown, nested":    {with(func(b js) { volume(b)["lun"] = 1 }), 422, `storage_instances[0].volumes[0]: unknown property "lun"`},
 		"fraction":           {with(func(b js) { volume(b)["size"] = 1.5 }), 422, "must be an integer"},

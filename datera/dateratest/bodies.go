@@ -17,7 +17,7 @@ func bodies() map[string]property {
 		userName  = matching(regexp.MustCompile(`^[a-zA-Z0-9_]{3,32}$`))
 		hostName  = matching(regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_\-. ]{2,127}$`))
 		hostID    = matching(regexp.MustCompile(`^(iqn\.\d{4}-\d{2}\.[^/\s]{4,211}|eui\.[0-9a-fA-F]{16})$`))
-		password  = property{kind: "string", min: 3, max: 128}
+		password  = matching(regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_\-.]{2,127}$`)).hidden()
 		chapUser  = matching(regexp.MustCompile(`^([a-zA-Z_][a-zA-Z0-9_\-.:]{2,63})?$`))
 		chapWord  = property{kind: "string", min: 12, max: 16}
 		descr     = text(128).orNull()
@@ -28,7 +28,7 @@ func bodies() map[string]property {
 		ref       = object(properties{"path": path})
 		resolved  = object(properties{"path": path, "resolved_path": text(0), "resolved_tenant": text(0)})
 		policyRef = resolved.from(v22).newProduct()
-		member    = object(properties{"path": path, "op": oneOf("add", "remove").must()})
+		member    = object(properties{"path": path, "op": oneOf("add", "remove").must()}).withOthers()
 		replicas  = integer(1, 5)
 		size      = integer(1, maxSize).upTo21(maxSize21)
 		count     = integer(0, 10_000_000)
@@ -66,7 +66,7 @@ func bodies() map[string]property {
 		"empty":  object(nil),
 		"any":    mapOf(anything()),
 		"delete": object(properties{"force": flag(), "remote_provider_uuid": text(0)}),
-		"login":  object(properties{"name": text(0).must(), "password": text(0).must(), "remote_server": text(0)}),
+		"login":  object(properties{"name": text(0).must(), "password": text(0).must(), "remote_server": text(0)}).withOthers(),
 		"appInstance": object(properties{
 			"name": aiName.must(), "descr": descr, "uuid": uuidText, "access_control_mode": access,
 			"create_mode": oneOf("normal", "openstack", "internal", "docker", "cloudstack", "kubernetes", "mesos",

@@ -254,10 +254,20 @@ func (s *Server) SetFault(f Fault) error {
 	if err != nil {
 		return err
 	}
-	if a.Name == Refuse && a.Method == "" && a.Path == "" && a.Count == 0 {
+	if a.atOnce() {
 		s.refuseConnections(a.refuse)
 		return nil
 	}
+	s.addFault(a)
+	return nil
+}
+
+// atOnce tells a refusal that does not wait for a request.
+func (a *activeFault) atOnce() bool {
+	return a.Name == Refuse && a.Method == "" && a.Path == "" && a.Count == 0
+}
+
+func (s *Server) addFault(a *activeFault) {
 	s.faults.mu.Lock()
 	var kept []*activeFault
 	for _, other := range s.faults.list {
@@ -268,7 +278,6 @@ func (s *Server) SetFault(f Fault) error {
 	s.faults.list = append(kept, a)
 	s.faults.mu.Unlock()
 	s.faultsChanged(a.until)
-	return nil
 }
 
 // ClearFaults removes the faults of these names, or all of them.

@@ -123,6 +123,7 @@ func table() []route {
 		{"DELETE /media_policies/{name}", "delete", since33(deleteMedia), false},
 
 		{"GET /system", "", readSystem, false},
+		{"PUT " + uploadPath, "any", uploadLogs, false},
 		{"GET /storage_nodes", "", listNodes, false},
 		{"GET /storage_nodes/{name}", "", readNode, false},
 	}

@@ -21,6 +21,8 @@ type property struct {
 	min, max int // of an integer, or of a string's length when max is not 0
 	max21    int // a smaller max that v2.1 has
 	fields   properties
+	open     bool // an object that may have other members, too
+	secret   bool // a value that no message repeats
 	items    *property
 	values   *property // an object with free keys
 }
@@ -40,6 +42,8 @@ func object(fields properties) property     { return property{kind: "object", fi
 func mapOf(values property) property        { return property{kind: "object", values: &values} }
 func arrayOf(items property) property       { return property{kind: "array", items: &items} }
 func anything() property                    { return property{} }
+func (p property) withOthers() property     { p.open = true; return p }
+func (p property) hidden() property         { p.secret = true; return p }
 func (p property) upTo21(high int) property { p.max21 = high; return p }
 
 // dialect is what decides which properties exist: the API version of the request and the product's version.
@@ -79,6 +83,8 @@ func (p property) checkString(at string, v any) error {
 	switch {
 	case !ok:
 		return invalid(at, "must be a string, not %s", kindOf(v))
+	case p.secret && p.pattern != nil && !p.pattern.MatchString(s):
+		return invalid(at, "does not match %s", p.pattern)
 	case p.enum != nil && !slices.Contains(p.enum, s):
 		return invalid(at, "%q is not one of %q", s, p.enum)
 	case p.pattern != nil && !p.pattern.MatchString(s):
@@ -130,7 +136,10 @@ func (p property) checkObject(d dialect, at string, v any) error {
 			field, known = *p.values, true
 		}
 		if !known || !field.existsIn(d) {
-			return invalid(at, "unknown property %q", name)
+			if p.open {
+				continue
+			}
+			return unknownProperty(at, name)
 		}
 		if err := field.check(d, join(at, name), members[name]); err != nil {
 			return err
@@ -142,6 +151,14 @@ func (p property) checkObject(d dialect, at string, v any) error {
 		}
 	}
 	return nil
+}
+
+// unknownProperty names the property only if it has a name: of a broken form the name can be the whole body.
+func unknownProperty(at, name string) error {
+	if !plainName.MatchString(name) {
+		return invalid(at, "unknown property, its name is not shown")
+	}
+	return invalid(at, "unknown property %q", name)
 }
 
 // schema renders the property as JSON schema.
@@ -172,19 +189,19 @@ func (p property) schema(d dialect) map[string]any {
 				}
 			}
 		}
-		out["properties"], out["required"], out["additionalProperties"] = members, required, false
+		out["properties"], out["required"], out["additionalProperties"] = members, required, p.open
 	}
 	return out
 }
 
 func kindOf(v any) string {
-	switch v := v.(type) {
+	switch v.(type) {
 	case nil:
 		return "null"
 	case bool:
 		return "a boolean"
 	case float64:
-		return fmt.Sprintf("the number %v", v)
+		return "a number"
 	case string:
 		return "a string"
 	case []any:
