@@ -49,6 +49,14 @@ unit: tools ## the unit tests, with the race detector and coverage
 	go test -race -cover ./...
 	go -C deploy test ./...
 
+# What the cluster answers to GET /v2.1/api, in a file.
+SCHEMA ?=
+
+.PHONY: fidelity
+fidelity: ## SCHEMA=FILE: the simulator's facts against a cluster's own description of its API
+	@test -n "$(SCHEMA)" || { echo "name the file that holds the answer to GET /v2.1/api: make fidelity SCHEMA=FILE"; exit 2; }
+	go test -count=1 -v -run '^TestFidelity$$' ./datera/dateratest -schema "$(abspath $(SCHEMA))"
+
 .PHONY: e2e
 e2e: build vm ## the tests on real open-iscsi, xfs and ext4, in virtual machines
 	go test -count=1 -timeout 30m ./testdata/vm/... ./testdata/e2e/... ./testdata/faults/...
