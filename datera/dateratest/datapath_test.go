@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -169,10 +170,15 @@ func TestTargetFails(t *testing.T) {
 
 // A storage instance that becomes available by itself is not said to be so before its target is there.
 func TestTargetIsBeingMade(t *testing.T) {
-	_, backend, c, _ := startWithTarget(t, dateratest.WithOpStateDelay(10*time.Millisecond))
+	var passed atomic.Int64
+	began := time.Unix(1000, 0)
+	_, backend, c, _ := startWithTarget(t, dateratest.WithOpStateDelay(time.Millisecond), dateratest.WithOptions(func(o *dateratest.Options) {
+		o.Now = func() time.Time { return began.Add(time.Duration(passed.Load())) }
+	}))
 	begun, goOn := make(chan struct{}), make(chan struct{})
 	backend.applies = sync.OnceFunc(func() { close(begun); <-goOn })
 	c.ok("POST", "/app_instances", simple("pv-1", 1))
+	passed.Store(int64(time.Second)) // only now: else the answer itself would wait for the target
 	<-begun
 	require.Equal(t, "unavailable", c.ok("GET", si, nil)["op_state"])
 	close(goOn)
