@@ -233,6 +233,19 @@ func (t *faultTable) portalDown(a netip.Addr, now time.Time) bool {
 	return false
 }
 
+// portalsUntil is when the first portal that a fault keeps away comes back by itself.
+func (t *faultTable) portalsUntil(now time.Time) (end time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.dropSpent(now)
+	for _, f := range t.list {
+		if f.portal.IsValid() && !f.until.IsZero() {
+			end = earlier(end, f.until)
+		}
+	}
+	return end
+}
+
 // delay waits as long as the slow faults say; false if the client went away.
 func (e effects) delay(ctx context.Context) bool {
 	if e.slow == 0 {
@@ -277,7 +290,7 @@ func (s *Server) addFault(a *activeFault) {
 	}
 	s.faults.list = append(kept, a)
 	s.faults.mu.Unlock()
-	s.faultsChanged(a.until)
+	s.faultsChanged()
 }
 
 // ClearFaults removes the faults of these names, or all of them.
@@ -291,7 +304,7 @@ func (s *Server) ClearFaults(names ...string) {
 	}
 	s.faults.list = kept
 	s.faults.mu.Unlock()
-	s.faultsChanged(time.Time{})
+	s.faultsChanged()
 }
 
 // Faults are those that still act, with the counts that are left.
