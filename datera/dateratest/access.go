@@ -28,7 +28,7 @@ type authInput struct {
 // that the target presents in return.
 func (in *authInput) apply(a *auth) error {
 	next := *a
-	next.Type = in.Type
+	setIf(&next.Type, in.Type)
 	for _, f := range []struct {
 		to   *string
 		from *string
@@ -39,8 +39,9 @@ func (in *authInput) apply(a *auth) error {
 		}
 	}
 	switch {
-	case next.Type == "none":
+	case in.Type == "none":
 		next = auth{Type: "none"}
+	case next.Type == "none":
 	case next.TargetUser == "" || next.TargetPassword == "":
 		return refused("auth type %s needs target_user_name and target_pswd", next.Type)
 	case next.Type == "mchap" && (next.InitiatorUser == "" || next.InitiatorPassword == ""):

@@ -110,7 +110,7 @@ func TestAuth(t *testing.T) {
 		body   js
 		status int
 	}{
-		"no type":        {js{"target_user_name": "user"}, 422},
+		"no type":        {js{"target_user_name": "user"}, 200},
 		"short password": {js{"type": "chap", "target_user_name": "user", "target_pswd": "12345678901"}, 422},
 		"long password":  {js{"type": "chap", "target_user_name": "user", "target_pswd": "12345678901234567"}, 422},
 		"no password":    {js{"type": "chap", "target_user_name": "user"}, 400},
@@ -138,4 +138,9 @@ func TestAuth(t *testing.T) {
 	require.Equal(t, "", c.ok("PUT", si+"/auth", js{"type": "none"})["target_user_name"])
 	c.ok("PUT", si, js{"auth": js{"type": "chap", "target_user_name": "user", "target_pswd": "123456789012"}})
 	c.fails(400, "InvalidRequestError", "PUT", si, js{"auth": js{"type": "mchap"}})
+	require.Equal(t, "chap", c.ok("PUT", si+"/auth", js{"target_pswd": "210987654321"})["type"], "without a type it stays")
+	require.Equal(t, "user", c.ok("GET", si+"/auth", nil)["target_user_name"])
+	body := simple("pv-2", 1)
+	body["storage_instances"].([]js)[0]["auth"] = js{"target_user_name": "user"}
+	c.fails(422, "ValidationFailedError", "POST", "/app_instances", body)
 }

@@ -32,7 +32,11 @@ func updateInitiator(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	in.Name, _ = c.body["name"].(string)
+	if err := c.bind(&struct {
+		Name *string `json:"name"`
+	}{&in.Name}); err != nil {
+		return nil, err
+	}
 	return viewInitiator(c, in, c.tenant.Path), nil
 }
 

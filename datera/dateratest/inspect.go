@@ -33,9 +33,12 @@ type AppInstance struct {
 // Do makes one call of the API as an administrator, without HTTP: it is not recorded and spared from faults.
 // The path has no version. It returns the data of the answer.
 func (s *Server) Do(tenant, method, path string, body any) (map[string]any, error) {
-	text, err := json.Marshal(body)
-	if err != nil {
-		return nil, err
+	var text []byte
+	if body != nil {
+		var err error
+		if text, err = json.Marshal(body); err != nil {
+			return nil, err
+		}
 	}
 	r, err := http.NewRequestWithContext(context.Background(), method, "/"+v23.String()+path, bytes.NewReader(text))
 	if err != nil {

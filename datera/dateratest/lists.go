@@ -139,3 +139,5 @@ func sortBy(items []entity, attribute string) error {
 }
 
 func listNothing(c *call) (any, error) { return c.page(nil) }
+
+func readNothing(c *call) (any, error) { return nil, notFound(c.path) }

@@ -2,6 +2,7 @@ package dateratest
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"regexp"
 	"slices"
@@ -22,6 +23,7 @@ type property struct {
 	max21    int // a smaller max that v2.1 has
 	fields   properties
 	open     bool // an object that may have other members, too
+	text     bool // an object that may be a string instead
 	secret   bool // a value that no message repeats
 	items    *property
 	values   *property // an object with free keys
@@ -29,21 +31,39 @@ type property struct {
 
 type properties map[string]property
 
-func (p property) must() property           { p.required = true; return p }
-func (p property) orNull() property         { p.nullable = true; return p }
-func (p property) from(v version) property  { p.since = v; return p }
-func (p property) newProduct() property     { p.since33 = true; return p }
-func text(maxLength int) property           { return property{kind: "string", max: maxLength} }
-func matching(r *regexp.Regexp) property    { return property{kind: "string", pattern: r} }
-func oneOf(values ...string) property       { return property{kind: "string", enum: values} }
-func integer(low, high int) property        { return property{kind: "integer", min: low, max: high} }
-func flag() property                        { return property{kind: "boolean"} }
-func object(fields properties) property     { return property{kind: "object", fields: fields} }
-func mapOf(values property) property        { return property{kind: "object", values: &values} }
-func arrayOf(items property) property       { return property{kind: "array", items: &items} }
-func anything() property                    { return property{} }
-func (p property) withOthers() property     { p.open = true; return p }
-func (p property) hidden() property         { p.secret = true; return p }
+func (p property) must() property          { p.required = true; return p }
+func (p property) orNull() property        { p.nullable = true; return p }
+func (p property) from(v version) property { p.since = v; return p }
+func (p property) newProduct() property    { p.since33 = true; return p }
+func text(maxLength int) property          { return property{kind: "string", max: maxLength} }
+func matching(r *regexp.Regexp) property   { return property{kind: "string", pattern: r} }
+func oneOf(values ...string) property      { return property{kind: "string", enum: values} }
+func integer(low, high int) property       { return property{kind: "integer", min: low, max: high} }
+func flag() property                       { return property{kind: "boolean"} }
+func object(fields properties) property    { return property{kind: "object", fields: fields} }
+func mapOf(values property) property       { return property{kind: "object", values: &values} }
+func arrayOf(items property) property      { return property{kind: "array", items: &items} }
+func anything() property                   { return property{} }
+func (p property) withOthers() property    { p.open = true; return p }
+func (p property) hidden() property        { p.secret = true; return p }
+func (p property) orText() property        { p.text = true; return p }
+
+// with is an object with more members, requiring one of which some have to be there.
+func (p property) with(more properties) property {
+	fields := maps.Clone(p.fields)
+	maps.Copy(fields, more)
+	p.fields = fields
+	return p
+}
+
+func (p property) requiring(names ...string) property {
+	fields := maps.Clone(p.fields)
+	for _, name := range names {
+		fields[name] = fields[name].must()
+	}
+	p.fields = fields
+	return p
+}
 func (p property) upTo21(high int) property { p.max21 = high; return p }
 
 // dialect is what decides which properties exist: the API version of the request and the product's version.
@@ -59,6 +79,9 @@ func (p property) existsIn(d dialect) bool {
 // check reports the first thing in v that the property does not allow.
 func (p property) check(d dialect, at string, v any) error {
 	if v == nil && p.nullable {
+		return nil
+	}
+	if _, isText := v.(string); isText && p.text {
 		return nil
 	}
 	switch p.kind {
@@ -102,14 +125,18 @@ func (p property) checkInteger(d dialect, at string, v any) error {
 	if !ok || n != math.Trunc(n) {
 		return invalid(at, "must be an integer, not %s", kindOf(v))
 	}
-	high := p.max
-	if p.max21 != 0 && d.api == v21 {
-		high = p.max21
-	}
-	if n < float64(p.min) || n > float64(high) {
-		return invalid(at, "%.0f is not between %d and %d", n, p.min, high)
+	if n < float64(p.min) || n > float64(p.highest(d)) {
+		return invalid(at, "%.0f is not between %d and %d", n, p.min, p.highest(d))
 	}
 	return nil
+}
+
+// highest is the greatest value of an integer.
+func (p property) highest(d dialect) int {
+	if p.max21 != 0 && d.api == v21 {
+		return p.max21
+	}
+	return p.max
 }
 
 func (p property) checkArray(d dialect, at string, v any) error {
@@ -164,7 +191,12 @@ func unknownProperty(at, name string) error {
 // schema renders the property as JSON schema.
 func (p property) schema(d dialect) map[string]any {
 	out := map[string]any{}
-	if p.kind != "" {
+	switch {
+	case p.text && d.api == v21: // so it was then
+		return map[string]any{"type": "string"}
+	case p.kind != "" && p.nullable:
+		out["type"] = []string{p.kind, "null"}
+	case p.kind != "":
 		out["type"] = p.kind
 	}
 	if p.enum != nil {
@@ -173,8 +205,11 @@ func (p property) schema(d dialect) map[string]any {
 	if p.pattern != nil {
 		out["pattern"] = p.pattern.String()
 	}
-	if p.kind == "integer" {
-		out["minimum"], out["maximum"] = p.min, p.max
+	switch {
+	case p.kind == "integer":
+		out["minimum"], out["maximum"] = p.min, p.highest(d)
+	case p.kind == "string" && p.max > 0:
+		out["minLength"], out["maxLength"] = p.min, p.max
 	}
 	if p.items != nil {
 		out["items"] = p.items.schema(d)
@@ -189,7 +224,13 @@ func (p property) schema(d dialect) map[string]any {
 				}
 			}
 		}
-		out["properties"], out["required"], out["additionalProperties"] = members, required, p.open
+		out["properties"] = members
+		if len(required) > 0 {
+			out["required"] = required
+		}
+		if !p.open {
+			out["additionalProperties"] = false
+		}
 	}
 	return out
 }
