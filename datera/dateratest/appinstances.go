@@ -95,10 +95,12 @@ func (ai *appInstance) copying() bool {
 }
 
 func listAppInstances(c *call) (any, error) {
-	byName := slices.SortedFunc(maps.Values(c.tenant.AppInstances), func(a, b *appInstance) int { return strings.Compare(a.Name, b.Name) })
-	items := make([]entity, 0, len(byName))
-	for _, ai := range byName {
-		items = append(items, c.viewAppInstance(ai))
+	var items []entity
+	for _, one := range c.scope() {
+		byName := slices.SortedFunc(maps.Values(one.tenant.AppInstances), func(a, b *appInstance) int { return strings.Compare(a.Name, b.Name) })
+		for _, ai := range byName {
+			items = append(items, one.viewAppInstance(ai))
+		}
 	}
 	return c.page(items)
 }

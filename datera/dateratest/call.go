@@ -24,6 +24,7 @@ type call struct {
 	method, path string // path without the version
 	dialect      dialect
 	tenant       *tenant
+	all          bool // the list is over all tenants
 	user         string
 	key          string
 	at           time.Time

@@ -227,6 +227,11 @@ func newCluster(o Options) *cluster {
 // adopt lets the options of this start win over what was kept from the last: credentials and portals.
 func (c *cluster) adopt(o Options) {
 	c.Users[o.User] = &user{ID: o.User, FullName: o.User, Password: o.Password, Enabled: true, Roles: []string{"/roles/admin"}, Tenants: []string{rootTenant}}
+	for _, u := range c.Users {
+		if u.Tenants == nil { // of a state that is older than tenants of users
+			u.Tenants = []string{rootTenant}
+		}
+	}
 	pool := &ipPool{Name: "default"}
 	for i, p := range o.Portals {
 		pool.Paths = append(pool.Paths, networkPath{Name: fmt.Sprintf("access_%d", i+1), StartIP: p.Addr().String(), Range: 6,

@@ -337,8 +337,10 @@ func TestUsers(t *testing.T) {
 	require.Len(t, c.items("/users"), 2)
 	other := &caller{t: t, base: array.URL, version: "v2.2", web: http.DefaultClient}
 	other.key = other.do("PUT", "/login", js{"name": "operator", "password": "secret-1"}).body["key"].(string)
-	other.fails(400, "InvalidRequestError", "DELETE", "/users/operator", nil)
+	other.fails(403, "PermissionDeniedError", "DELETE", "/users/operator", nil)
 	c.ok("PUT", "/users/operator/roles", js{"path": "/roles/admin", "op": "add"})
+	other.fails(400, "InvalidRequestError", "DELETE", "/users/operator", nil)
+	require.Len(t, c.items("/users/operator/roles"), 2)
 	c.fails(409, "ConflictError", "PUT", "/users/operator/roles", js{"path": "/roles/admin", "op": "add"})
 	c.fails(404, "NotFoundError", "PUT", "/users/operator/roles", js{"path": "/roles/king", "op": "add"})
 	c.ok("PUT", "/users/operator/roles", js{"path": "/roles/admin", "op": "remove"})
@@ -352,7 +354,7 @@ func TestUsers(t *testing.T) {
 	}
 	c.fails(404, "NotFoundError", "PUT", "/users/operator/roles", js{"path": "/roles/admin", "op": "add"})
 	require.Equal(t, "admin", c.ok("GET", "/users/admin", nil)["user_id"])
-	require.Len(t, c.items("/roles"), 2)
+	require.Len(t, c.items("/roles"), 3)
 	require.Equal(t, "admin", c.ok("GET", "/roles/admin", nil)["role_id"])
 	c.fails(404, "NotFoundError", "GET", "/roles/king", nil)
 }

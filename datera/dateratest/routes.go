@@ -75,23 +75,6 @@ func (d *dispatcher) run(req *http.Request, r route, body property) {
 	}()
 }
 
-// enter checks the key and then the tenant. What needs no key is the same for all tenants, also for those that are yet
-// to be made.
-func (c *call) enter(open bool) error {
-	if open {
-		c.tenant = c.cluster.Tenants[rootTenant]
-		return nil
-	}
-	if err := c.authenticate(); err != nil {
-		return err
-	}
-	name := firstOf(c.tenantHeader, rootTenant)
-	if c.tenant = c.cluster.Tenants[name]; c.tenant == nil {
-		return notFound("tenant " + name)
-	}
-	return nil
-}
-
 func versionNames() []string {
 	var names []string
 	for _, v := range versions {

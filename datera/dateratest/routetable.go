@@ -83,9 +83,6 @@ func table() []route {
 
 		{"GET /tenants", "", listTenants, false},
 		{"POST /tenants", "tenant", createTenant, false},
-		{"GET /tenants/{tenant...}", "", readTenant, false},
-		{"PUT /tenants/{tenant...}", "tenantUpdate", updateTenant, false},
-		{"DELETE /tenants/{tenant...}", "remove", deleteTenant, false},
 
 		{"GET /users", "", listUsers, false},
 		{"POST /users", "user", createUser, false},
@@ -121,6 +118,10 @@ func table() []route {
 
 		{"PUT /remote_providers/{name}/refresh", "any", since22(refreshRemote), false},
 		{"PUT /remote_providers/{name}/operations/{operation}", "operation", since22(changeOperation), false},
+	}
+	for _, at := range []string{"/tenants/{tenant...}", rootTenant, rootTenant + "/{tenant...}"} {
+		r = append(r, route{"GET " + at, "", readTenant, false}, route{"PUT " + at, "tenantUpdate", updateTenant, false},
+			route{"DELETE " + at, "remove", deleteTenant, false})
 	}
 	r = append(r, templateRoutes()...)
 	r = append(r, systemRoutes()...)

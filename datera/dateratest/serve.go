@@ -117,7 +117,11 @@ func (s *Server) envelope(c *call, answer any, took time.Duration) any {
 		if c.dialect.api == v21 {
 			about["total"] = a.total
 		}
-		return entity{"tenant": c.tenant.Path, "path": c.path, "version": c.dialect.api.String(), "data": a.items,
+		tenant := c.tenant.Path
+		if c.all {
+			tenant = allTenants
+		}
+		return entity{"tenant": tenant, "path": c.path, "version": c.dialect.api.String(), "data": a.items,
 			"metadata": about, "request_time": ms}
 	}
 	return entity{}

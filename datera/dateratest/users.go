@@ -167,7 +167,7 @@ func changeRoles(c *call) (any, error) {
 	return c.viewUser(u), nil
 }
 
-func roleNames() []string { return []string{"admin", "viewer"} }
+func roleNames() []string { return []string{"admin", "operator", "viewer"} }
 
 func viewRole(name string) entity {
 	return entity{"path": "/roles/" + name, "role_id": name, "privileges": []string{}}
