@@ -24,7 +24,8 @@ func TestACL(t *testing.T) {
 	require.Equal(t, []any{full}, c.ok("GET", si+"/acl_policy", nil)["initiators"])
 	require.Equal(t, []any{full}, c.items(si+"/acl_policy/initiators"))
 	c.version = "v2.1"
-	require.Equal(t, []any{js{"path": "/initiators/" + iqn1}}, c.ok("GET", si+"/acl_policy", nil)["initiators"])
+	require.Equal(t, []any{js{"path": "/initiators/" + iqn1}}, c.ok("GET", si+"/acl_policy", nil)["initiators"], "references")
+	require.Equal(t, []any{full}, c.items(si+"/acl_policy/initiators"), "the initiators themselves")
 	c.version = "v2.2"
 	c.fails(422, "ValidationFailedError", "PUT", si+"/acl_policy", js{"initiators": []js{full}})
 	require.Len(t, c.ok("PUT", si+"/acl_policy", js{})["initiators"], 1, "an empty body changes nothing")
@@ -32,7 +33,8 @@ func TestACL(t *testing.T) {
 	c.fails(404, "NotFoundError", "PUT", si+"/acl_policy", js{"initiator_groups": []js{{"path": "/initiator_groups/none"}}})
 	c.fails(404, "NotFoundError", "PUT", si+"/acl_policy", js{"initiators": []js{{"path": "/initiator_groups/none"}}})
 
-	require.Len(t, c.ok("PUT", si+"/acl_policy/initiators", op("/initiators/"+iqn2, "add"))["initiators"], 2)
+	require.Equal(t, "node2", c.ok("PUT", si+"/acl_policy/initiators", op("/initiators/"+iqn2, "add"))["name"], "the answer is the initiator")
+	require.Len(t, c.items(si+"/acl_policy/initiators"), 2)
 	c.fails(409, "ConflictError", "PUT", si+"/acl_policy/initiators", op("/initiators/"+iqn2, "add"))
 	c.fails(404, "NotFoundError", "PUT", si+"/acl_policy/initiators", op("/initiators/iqn.2000-01.x:unknown", "add"))
 	c.ok("PUT", si+"/acl_policy/initiators", op("/initiators/"+iqn1, "remove"))
@@ -42,8 +44,15 @@ func TestACL(t *testing.T) {
 	c.ok("POST", "/initiator_groups", js{"name": "group-1", "members": []js{member(iqn1)}})
 	c.fails(409, "ConflictError", "POST", "/initiator_groups", js{"name": "group-1"})
 	c.fails(404, "NotFoundError", "POST", "/initiator_groups", js{"name": "group-2", "members": []js{member("iqn.2000-01.x:unknown")}})
-	c.ok("PUT", si+"/acl_policy/initiator_groups", op("/initiator_groups/group-1", "add"))
-	require.Equal(t, []any{js{"path": "/initiator_groups/group-1", "name": "group-1", "tenant": "/root"}}, c.items(si+"/acl_policy/initiator_groups"))
+	group := c.ok("GET", "/initiator_groups/group-1", nil)
+	require.Len(t, group["members"], 1)
+	require.Equal(t, group, c.ok("PUT", si+"/acl_policy/initiator_groups", op("/initiator_groups/group-1", "add")), "the answer is the group")
+	require.Equal(t, []any{group}, c.items(si+"/acl_policy/initiator_groups"))
+	c.version = "v2.1"
+	require.Equal(t, []any{js{"path": "/initiator_groups/group-1", "name": "group-1", "members": []any{js{"path": "/initiators/" + iqn1}}}},
+		c.items(si+"/acl_policy/initiator_groups"))
+	c.version = "v2.2"
+	require.Equal(t, "/root", at(t, c.ok("GET", si+"/acl_policy", nil), "initiator_groups", 0, "tenant"))
 	seen, _ := array.AppInstance("/root", "pv-1")
 	require.Equal(t, []string{iqn1, iqn2}, seen.Allowed)
 
@@ -52,12 +61,16 @@ func TestACL(t *testing.T) {
 	c.fails(400, "InvalidRequestError", "DELETE", "/initiators/"+iqn2, js{"force": true})
 	require.NoError(t, array.SetActiveInitiators("pv-1", iqn1, iqn2))
 	members := "/initiator_groups/group-1/members"
-	require.Len(t, c.ok("PUT", members, op("/initiators/"+iqn1, "remove"))["members"], 0)
+	require.Equal(t, full, c.ok("PUT", members, op("/initiators/"+iqn1, "remove")), "the answer is the initiator")
+	require.Empty(t, c.items(members))
 	require.Equal(t, []any{iqn2}, c.ok("GET", si, nil)["active_initiators"], "who left the ACL has lost his session")
 	c.fails(404, "NotFoundError", "PUT", members, op("/initiators/"+iqn1, "remove"))
 	c.ok("PUT", members, op("/initiators/"+iqn1, "add"))
 	c.fails(409, "ConflictError", "PUT", members, op("/initiators/"+iqn1, "add"))
-	require.Len(t, c.items(members), 1)
+	for _, version := range []string{"v2.1", "v2.2"} {
+		c.version = version
+		require.Equal(t, []any{full}, c.items(members))
+	}
 	list, exists := array.InitiatorGroup("/root", "group-1")
 	require.True(t, exists)
 	require.Equal(t, []string{iqn1}, list)

@@ -116,7 +116,7 @@ func TestAppInstanceShape(t *testing.T) {
 	require.Equal(t, "/app_instances/"+id, a.body["path"])
 	require.Equal(t, "/root", a.body["tenant"])
 	require.IsType(t, 0.0, a.body["request_time"])
-	for name, want := range map[string]any{"name": "pv-1", "path": "/app_instances/" + id, "uuid": "00000000-0000-0000-0000-000000000000",
+	for name, want := range map[string]any{"name": "pv-1", "path": "/app_instances/" + id, "uuid": id,
 		"admin_state": "online", "create_mode": "kubernetes", "access_control_mode": "deny_all", "health": "ok", "snapshots": []any{},
 		"causes": []any{}, "storage_pool": []any{}, "app_template": js{"path": "", "resolved_path": "", "resolved_tenant": ""}} {
 		require.Equal(t, want, data[name], name)
@@ -137,6 +137,7 @@ func TestAppInstanceShape(t *testing.T) {
 	require.NotContains(t, volume, "lun")
 	require.Equal(t, "/placement_policies/default", at(t, volume, "placement_policy", "resolved_path"))
 	require.EqualValues(t, 0, volume["capacity_in_use"])
+	require.NotContains(t, volume, "op_status", "idle")
 
 	require.Equal(t, data, c.ok("GET", "/app_instances/pv-1", nil), "by name")
 	require.Equal(t, data, c.ok("GET", "/app_instances/"+id, nil), "by id")
@@ -147,6 +148,13 @@ func TestAppInstanceShape(t *testing.T) {
 	require.Equal(t, []any{volume}, c.items(si+"/volumes"))
 	c.version = "v2.1"
 	require.NotContains(t, c.ok("GET", vol, nil), "placement_policy")
+	require.Equal(t, "00000000-0000-0000-0000-000000000000", c.ok("GET", "/app_instances/pv-1", nil)["uuid"])
+	own := "0f2a0e1c-0000-4000-8000-000000000001"
+	for _, c.version = range []string{"v2.2", "v2.1"} {
+		body := simple("pv-"+c.version, 1)
+		body["uuid"] = strings.Replace(own, "0f2a", "0f"+c.version[1:2]+c.version[3:], 1)
+		require.Equal(t, body["uuid"], c.ok("POST", "/app_instances", body)["uuid"], "a client's own")
+	}
 }
 
 func TestAppInstanceRefusals(t *testing.T) {

@@ -72,6 +72,9 @@ func (c *call) viewAppInstance(ai *appInstance) entity {
 		out["op_state"] = "cloning"
 	}
 	if c.dialect.api >= v22 {
+		if ai.UUID == noUUID {
+			out["uuid"] = ai.ID
+		}
 		out["repair_priority"], out["storage_pool"] = ai.RepairPriority, []any{}
 		out["restore_progress"], out["remote_restore_progress"], out["remote_restore_percentage"] = "", "", 0
 		out["operation_path"] = ""

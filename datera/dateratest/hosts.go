@@ -101,7 +101,7 @@ func listMembers(c *call) (any, error) {
 	if !ok {
 		return nil, notFound("/initiator_groups/" + c.variable("name"))
 	}
-	return c.page(c.viewMembers(g.Members))
+	return c.page(c.viewEach(g.Members))
 }
 
 func changeMembers(c *call) (any, error) {
@@ -109,8 +109,5 @@ func changeMembers(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.changeMember(&g.Members, c.knownInitiator); err != nil {
-		return nil, err
-	}
-	return viewGroup(c, g, c.tenant.Path), nil
+	return c.changeMember(&g.Members, c.knownInitiator)
 }

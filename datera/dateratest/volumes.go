@@ -45,16 +45,15 @@ func (c *call) volume() (*appInstance, *storageInstance, *volume, error) {
 func (c *call) viewVolume(ai *appInstance, si *storageInstance, v *volume, index int) entity {
 	path := v.path(ai, si)
 	state, causes := c.stateOf(si)
-	busy := "none"
-	if c.at.Before(v.ResizedAt) {
-		busy = "volume_resize_in_progress"
-	}
 	size := v.sizeAt(c.at)
 	out := entity{
 		"path": path, "name": v.Name, "uuid": v.UUID, "size": size, "capacity_in_use": c.capacityInUse(v), "replica_count": v.Replicas,
-		"placement_mode": v.PlacementMode, "op_state": state, "op_status": busy, "availability_state": "available", "health": "ok",
+		"placement_mode": v.PlacementMode, "op_state": state, "availability_state": "available", "health": "ok",
 		"causes": causes, "deployment_state": "deployed", "restore_point": v.RestorePoint, "snapshots": viewSnapshots(c, path, v.Snapshots),
 		"snapshot_policies": viewPolicies(path, v.SnapshotPolicies), "active_storage_nodes": c.activeNodes(si.AdminState),
+	}
+	if c.at.Before(v.ResizedAt) { // nothing is said about a volume that is idle
+		out["op_status"] = "volume_resize_in_progress"
 	}
 	if v.Performance != nil {
 		out["performance_policy"] = viewPerformance(path, v.Performance)
