@@ -36,6 +36,9 @@ type field struct {
 	must       bool
 }
 
+// exception is where something is, for a reason, not as the facts say. One that no longer is turns its test red.
+type exception struct{ what, reason string }
+
 // factRoute is one method of one path. In the path {x} is a parameter of kind x.
 type factRoute struct{ method, path, request, answer string }
 
