@@ -17,6 +17,9 @@ const (
 // page filters, sorts and cuts a collection as the query of the call asks for.
 func (c *call) page(items []entity) (any, error) {
 	all := len(items)
+	if c.faults.refuseFilter && c.query.Get("filter") != "" {
+		return nil, refused("filter %q cannot be understood", c.query.Get("filter"))
+	}
 	keep, err := parseFilter(c.query.Get("filter"))
 	if err != nil {
 		return nil, err
@@ -43,6 +46,12 @@ func (c *call) page(items []entity) (any, error) {
 	total := len(items)
 	if !c.dialect.new33 { // products before 3.3 count what the filter leaves out, too
 		total = all
+	}
+	if c.faults.noOffset {
+		start = 0
+	}
+	if c.faults.shortList {
+		items = items[:min(c.faults.longest, len(items))]
 	}
 	items = items[min(start, len(items)):]
 	return list{items: append([]entity{}, items[:min(limit, len(items))]...), total: total, limit: limit, start: start}, nil
