@@ -75,7 +75,7 @@ func TestACL(t *testing.T) {
 	require.True(t, exists)
 	require.Equal(t, []string{iqn1}, list)
 	require.Len(t, c.ok("PUT", "/initiator_groups/group-1", js{"members": []js{member(iqn1), member(iqn2)}})["members"], 2)
-	c.fails(400, "InvalidRequestError", "PUT", "/initiator_groups/group-1", js{"name": "other"})
+	c.fails(422, "ValidationFailedError", "PUT", "/initiator_groups/group-1", js{"name": "other"})
 	c.fails(404, "NotFoundError", "GET", "/initiator_groups/none/members", nil)
 	c.fails(404, "NotFoundError", "PUT", "/initiator_groups/none/members", op("/initiators/"+iqn1, "add"))
 

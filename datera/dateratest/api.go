@@ -2,7 +2,6 @@ package dateratest
 
 import (
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -76,14 +75,14 @@ func schemaPath(pattern string) (path string, variables entity) {
 }
 
 // variable describes the values that a variable of a path takes. The vendor's Python client reads the metrics' enum.
-func variable(pattern, collection string) entity {
+func variable(route, collection string) entity {
 	switch {
-	case collection == "io" && strings.HasPrefix(pattern, "/metrics/"):
+	case collection == "io" && strings.HasPrefix(route, "/metrics/"):
 		return entity{"enum": ioMetrics()}
-	case collection == "hw" && strings.HasPrefix(pattern, "/metrics/"):
+	case collection == "hw" && strings.HasPrefix(route, "/metrics/"):
 		return entity{"enum": hwMetrics()}
 	case slices.Contains([]string{"app_instances", "storage_nodes"}, collection):
-		return matching(regexp.MustCompile(lowerUUID)).schema(dialect{})
+		return pattern(lowerUUID).schema(dialect{})
 	}
 	return entity{"type": "string"}
 }

@@ -83,9 +83,6 @@ func updateGroup(c *call) (any, error) {
 	if err := c.bind(&in); err != nil {
 		return nil, err
 	}
-	if in.Name != "" && in.Name != g.Name {
-		return nil, refused("initiator group %s cannot be renamed", g.Name)
-	}
 	members, err := c.memberPaths(in.Members, c.knownInitiator)
 	if err != nil {
 		return nil, err

@@ -100,7 +100,10 @@ func TestClones(t *testing.T) {
 		require.NotEqual(t, source.IQN, twin.IQN, name)
 		require.EqualValues(t, 20, c.ok("PUT", "/app_instances/"+name+"/storage_instances/storage-1/volumes/volume-1", js{"size": 20})["size"])
 	}
-	for _, wrong := range []string{"", "x", "/", "/x/y", "/app_instances/pv-1/x/y", "/app_instances/pv-1/storage_instances/x",
+	for _, wrong := range []string{"", "x", "//x"} {
+		c.fails(422, "ValidationFailedError", "POST", "/app_instances", js{"name": "wrong", "clone_snapshot_src": js{"path": wrong}})
+	}
+	for _, wrong := range []string{"/", "/x/y", "/app_instances/pv-1/x/y", "/app_instances/pv-1/storage_instances/x",
 		si + "/volumes/x", vol + "/snapshots/1.1", "/app_instances/pv-1/snapshots/1.1", vol + "/snapshots/1.1/x/y", vol + "/x"} {
 		c.fails(404, "NotFoundError", "POST", "/app_instances", js{"name": "wrong", "clone_snapshot_src": js{"path": wrong}})
 	}
@@ -173,7 +176,7 @@ func TestTemplates(t *testing.T) {
 	c.ok("POST", "/access_network_ip_pools", js{"name": "fast", "network_paths": []js{{"name": "net_1", "start_ip": "10.0.0.1", "range": 10, "netmask": 24}}})
 	c.fails(400, "InvalidRequestError", "PUT", si, js{"ip_pool": js{"path": "/access_network_ip_pools/fast"}})
 
-	own := c.ok("POST", "/app_templates", js{"name": "own", "descr": "d", "storage_templates": []js{{"name": "storage-1",
+	own := c.ok("POST", "/app_templates", js{"name": "own", "descr": "new", "storage_templates": []js{{"name": "storage-1",
 		"ip_pool": js{"path": "/access_network_ip_pools/fast"}, "auth": js{"type": "chap", "target_user_name": "user", "target_pswd": "123456789012"},
 		"volume_templates": []js{{"name": "volume-1", "size": 3, "performance_policy": js{"read_iops_max": 9}}}}}})
 	require.Equal(t, "(hidden)", at(t, own, "storage_templates", 0, "auth", "target_pswd"))
@@ -286,7 +289,7 @@ func TestPools(t *testing.T) {
 	c.ok("DELETE", "/access_network_ip_pools/empty", nil)
 	c.fails(422, "ValidationFailedError", "POST", "/access_network_ip_pools", js{"name": "slow", "network_paths": []js{{"name": "net_1", "start_ip": "x", "range": 10, "netmask": 24}}})
 	c.fails(422, "ValidationFailedError", "PUT", "/access_network_ip_pools/fast", js{"network_paths": []js{{"name": "net_1", "start_ip": "::1", "range": 10, "netmask": 24}}})
-	require.Equal(t, "d", c.ok("PUT", "/access_network_ip_pools/fast", js{"descr": "d"})["descr"])
+	require.Equal(t, "new", c.ok("PUT", "/access_network_ip_pools/fast", js{"descr": "new"})["descr"])
 	c.fails(404, "NotFoundError", "PUT", "/access_network_ip_pools/none", js{})
 	require.Len(t, c.items("/access_network_ip_pools"), 2)
 	networks := "/access_network_ip_pools/fast/network_paths"
@@ -315,7 +318,7 @@ func TestPolicies(t *testing.T) {
 	c.fails(404, "NotFoundError", "POST", "/placement_policies", js{"name": "odd", "max": []string{"/media_policies/none"}})
 	c.fails(404, "NotFoundError", "PUT", "/placement_policies/fast", js{"min": []string{"/media_policies/none"}})
 	c.fails(404, "NotFoundError", "PUT", "/placement_policies/none", js{})
-	require.Equal(t, "d", c.ok("PUT", "/placement_policies/fast", js{"descr": "d"})["descr"])
+	require.Equal(t, "new", c.ok("PUT", "/placement_policies/fast", js{"descr": "new"})["descr"])
 	require.Len(t, c.items("/placement_policies"), 2)
 	c.ok("POST", "/app_instances", simple("pv-1", 1))
 	c.ok("PUT", vol, js{"placement_policy": js{"path": "/placement_policies/fast"}})
@@ -331,9 +334,9 @@ func TestPolicies(t *testing.T) {
 func TestUsers(t *testing.T) {
 	array := dateratest.Start(t)
 	c := connect(t, array)
-	made := c.ok("POST", "/users", js{"user_id": "operator", "full_name": "O", "password": "secret-1", "roles": []js{{"path": "/roles/viewer"}}})
+	made := c.ok("POST", "/users", js{"user_id": "operator", "full_name": "An operator", "password": "secret-1", "roles": []js{{"path": "/roles/viewer"}}})
 	require.NotContains(t, made, "password")
-	c.fails(409, "ConflictError", "POST", "/users", js{"user_id": "operator", "full_name": "O", "password": "secret-1"})
+	c.fails(409, "ConflictError", "POST", "/users", js{"user_id": "operator", "full_name": "An operator", "password": "secret-1"})
 	require.Len(t, c.items("/users"), 2)
 	other := &caller{t: t, base: array.URL, version: "v2.2", web: http.DefaultClient}
 	other.key = other.do("PUT", "/login", js{"name": "operator", "password": "secret-1"}).body["key"].(string)
@@ -345,7 +348,7 @@ func TestUsers(t *testing.T) {
 	c.fails(404, "NotFoundError", "PUT", "/users/operator/roles", js{"path": "/roles/king", "op": "add"})
 	c.ok("PUT", "/users/operator/roles", js{"path": "/roles/admin", "op": "remove"})
 	c.fails(404, "NotFoundError", "PUT", "/users/operator/roles", js{"path": "/roles/admin", "op": "remove"})
-	require.Equal(t, false, c.ok("PUT", "/users/operator", js{"enabled": false, "email": "o@x"})["enabled"])
+	require.Equal(t, false, c.ok("PUT", "/users/operator", js{"enabled": false, "email": "o@example.com"})["enabled"])
 	other.fails(401, "AuthFailedError", "PUT", "/login", js{"name": "operator", "password": "secret-1"})
 	c.ok("DELETE", "/users/operator", nil)
 	other.fails(401, "AuthFailedError", "GET", "/userinfo", nil)

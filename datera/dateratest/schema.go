@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"sort"
+	"time"
 	"unicode/utf8"
 )
 
@@ -18,6 +19,8 @@ type property struct {
 	since    version // first API version that has it; 0 for all
 	since33  bool    // only for products from 3.3
 	pattern  *regexp.Regexp
+	shown    string // the pattern in the words of a cluster, if Go's are others
+	format   string // "date-time"
 	enum     []string
 	min, max int // of an integer, or of a string's length when max is not 0
 	max21    int // a smaller max that v2.1 has
@@ -36,17 +39,21 @@ func (p property) orNull() property        { p.nullable = true; return p }
 func (p property) from(v version) property { p.since = v; return p }
 func (p property) newProduct() property    { p.since33 = true; return p }
 func text(maxLength int) property          { return property{kind: "string", max: maxLength} }
-func matching(r *regexp.Regexp) property   { return property{kind: "string", pattern: r} }
-func oneOf(values ...string) property      { return property{kind: "string", enum: values} }
-func integer(low, high int) property       { return property{kind: "integer", min: low, max: high} }
-func flag() property                       { return property{kind: "boolean"} }
-func object(fields properties) property    { return property{kind: "object", fields: fields} }
-func mapOf(values property) property       { return property{kind: "object", values: &values} }
-func arrayOf(items property) property      { return property{kind: "array", items: &items} }
-func anything() property                   { return property{} }
-func (p property) withOthers() property    { p.open = true; return p }
-func (p property) hidden() property        { p.secret = true; return p }
-func (p property) orText() property        { p.text = true; return p }
+func pattern(text string) property {
+	return property{kind: "string", pattern: regexp.MustCompile(text)}
+}
+func (p property) long(low, high int) property  { p.min, p.max = low, high; return p }
+func (p property) shownAs(text string) property { p.shown = text; return p }
+func oneOf(values ...string) property           { return property{kind: "string", enum: values} }
+func integer(low, high int) property            { return property{kind: "integer", min: low, max: high} }
+func flag() property                            { return property{kind: "boolean"} }
+func object(fields properties) property         { return property{kind: "object", fields: fields} }
+func mapOf(values property) property            { return property{kind: "object", values: &values} }
+func arrayOf(items property) property           { return property{kind: "array", items: &items} }
+func anything() property                        { return property{} }
+func (p property) withOthers() property         { p.open = true; return p }
+func (p property) hidden() property             { p.secret = true; return p }
+func (p property) orText() property             { p.text = true; return p }
 
 // with is an object with more members, requiring one of which some have to be there.
 func (p property) with(more properties) property {
@@ -112,12 +119,19 @@ func (p property) checkString(at string, v any) error {
 		return invalid(at, "%q is not one of %q", s, p.enum)
 	case p.pattern != nil && !p.pattern.MatchString(s):
 		return invalid(at, "%q does not match %s", s, p.pattern)
+	case p.format == "date-time" && !isTime(s):
+		return invalid(at, "is not a time like 2026-01-31T12:00:00Z")
 	case p.max > 0 && utf8.RuneCountInString(s) > p.max:
 		return invalid(at, "is longer than %d characters", p.max)
 	case utf8.RuneCountInString(s) < p.min:
 		return invalid(at, "is shorter than %d characters", p.min)
 	}
 	return nil
+}
+
+func isTime(s string) bool {
+	_, err := time.Parse(time.RFC3339, s)
+	return err == nil
 }
 
 func (p property) checkInteger(d dialect, at string, v any) error {
@@ -203,12 +217,15 @@ func (p property) schema(d dialect) map[string]any {
 		out["enum"] = p.enum
 	}
 	if p.pattern != nil {
-		out["pattern"] = p.pattern.String()
+		out["pattern"] = firstOf(p.shown, p.pattern.String())
+	}
+	if p.format != "" {
+		out["format"] = p.format
 	}
 	switch {
 	case p.kind == "integer":
 		out["minimum"], out["maximum"] = p.min, p.highest(d)
-	case p.kind == "string" && p.max > 0:
+	case p.kind == "string" && p.max > 0 && p.shown == "":
 		out["minLength"], out["maxLength"] = p.min, p.max
 	}
 	if p.items != nil {
