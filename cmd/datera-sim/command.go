@@ -66,7 +66,7 @@ type flags struct {
 	tlsCert, tlsKey        string
 	opStateDelay, lifetime time.Duration
 	version                string
-	verbose                bool
+	foldIQNs, verbose      bool
 }
 
 func command() *cobra.Command {
@@ -87,6 +87,7 @@ func command() *cobra.Command {
 	p.DurationVar(&f.lifetime, "session-lifetime", 15*time.Minute, "how long a key lives after its last use")
 	p.StringVar(&f.version, "sw-version", "3.3.0.0", "product version; placement policies exist since 3.3")
 	p.StringArrayVar(&f.faults, "fault", nil, "misbehave, see above; repeatable")
+	p.BoolVar(&f.foldIQNs, "fold-iqns", false, "keep initiators in lower case, as some arrays do")
 	p.BoolVar(&f.verbose, "verbose", false, "log each request")
 	c.MarkFlagsRequiredTogether("tls-cert", "tls-key")
 	return c
@@ -127,7 +128,7 @@ func (f flags) options(log io.Writer) (dateratest.Options, error) {
 		level = slog.LevelDebug
 	}
 	o := dateratest.Options{User: f.user, Password: f.password, SoftwareVersion: f.version, SessionLifetime: f.lifetime,
-		OpStateDelay: f.opStateDelay, StateDir: f.state, Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))}
+		OpStateDelay: f.opStateDelay, StateDir: f.state, FoldIQNs: f.foldIQNs, Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))}
 	standard := []string{"127.0.0.1", "127.0.0.2"}
 	switch f.target {
 	case "lio":

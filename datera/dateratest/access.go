@@ -152,6 +152,7 @@ func (c *call) replaceACL(si *storageInstance, in aclInput) error {
 func (c *call) memberPaths(refs *[]ref, known func(string) error) ([]string, error) {
 	paths := []string{}
 	for _, r := range valueOf(refs) {
+		r.Path = c.foldPath(r.Path)
 		if err := known(r.Path); err != nil {
 			return nil, err
 		}
@@ -160,6 +161,14 @@ func (c *call) memberPaths(refs *[]ref, known func(string) error) ([]string, err
 		}
 	}
 	return paths, nil
+}
+
+// foldPath is the path of an initiator as it is kept; other paths stay as they are.
+func (c *call) foldPath(path string) string {
+	if strings.HasPrefix(path, "/initiators/") {
+		return c.fold(path)
+	}
+	return path
 }
 
 func (c *call) knownInitiator(path string) error {
@@ -234,6 +243,7 @@ func (c *call) changeMember(paths *[]string, known func(string) error) (any, err
 	if err := c.bind(&in); err != nil {
 		return nil, err
 	}
+	in.Path = c.foldPath(in.Path)
 	present := slices.Contains(*paths, in.Path)
 	switch {
 	case in.Op == "remove" && !present:

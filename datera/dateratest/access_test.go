@@ -157,3 +157,22 @@ func TestAuth(t *testing.T) {
 	body["storage_instances"].([]js)[0]["auth"] = js{"target_user_name": "user"}
 	c.fails(422, "ValidationFailedError", "POST", "/app_instances", body)
 }
+
+// TestFoldedIQNs is an array that keeps IQNs in lower case: whoever looks for what he registered has to fold it, too.
+func TestFoldedIQNs(t *testing.T) {
+	array := dateratest.Start(t, dateratest.WithFoldedIQNs())
+	c := connect(t, array)
+	const given, kept = "iqn.1993-08.org.debian:01:NODE1", "iqn.1993-08.org.debian:01:node1"
+	c.ok("POST", "/app_instances", simple("pv-1", 1))
+	require.Equal(t, kept, c.ok("POST", "/initiators", js{"id": given, "name": "Node1"})["id"])
+	c.fails(409, "ConflictError", "POST", "/initiators", js{"id": kept, "name": "node1"})
+	require.Equal(t, "/initiators/"+kept, c.ok("GET", "/initiators/"+given, nil)["path"])
+	require.Equal(t, "Node1", c.ok("GET", "/initiators/"+kept, nil)["name"], "names keep their case")
+	c.ok("POST", "/initiator_groups", js{"name": "Group-1", "members": []js{{"path": "/initiators/" + given}}})
+	c.fails(409, "ConflictError", "PUT", "/initiator_groups/Group-1/members", js{"path": "/initiators/" + kept, "op": "add"})
+	c.ok("PUT", si+"/acl_policy", js{"initiators": []js{{"path": "/initiators/" + given}}})
+	require.NoError(t, array.SetActiveInitiators("pv-1", given))
+	require.Equal(t, []any{kept}, c.ok("GET", si, nil)["active_initiators"])
+	c.ok("PUT", si+"/acl_policy/initiators", js{"path": "/initiators/" + given, "op": "remove"})
+	require.Empty(t, c.ok("GET", si, nil)["active_initiators"])
+}

@@ -162,8 +162,8 @@ func TestFaultAccessAndCapacity(t *testing.T) {
 
 func TestParseFault(t *testing.T) {
 	for text, want := range map[string]dateratest.Fault{
-		"expire":        {Name: "expire"},
-		"unavailable=3": {Name: "unavailable", Value: "3"},
+		"expire":                            {Name: "expire"},
+		"unavailable=3":                     {Name: "unavailable", Value: "3"},
 		"answer=429 too many,retry-after=2": {Name: "answer", Value: "429 too many", RetryAfter: "2"},
 		"slow=1s,method=PUT,path=^/x=y$,count=2,for=1m": {Name: "slow", Value: "1s", Method: "PUT", Path: "^/x=y$", Count: 2, For: "1m"},
 	} {

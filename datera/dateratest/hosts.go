@@ -1,5 +1,15 @@
 package dateratest
 
+import "strings"
+
+// fold writes an IQN, or the path of an initiator, as the cluster keeps it.
+func (s *Server) fold(iqn string) string {
+	if s.options.FoldIQNs {
+		return strings.ToLower(iqn)
+	}
+	return iqn
+}
+
 func viewInitiator(c *call, in *initiator, owner string) entity {
 	return entity{"path": "/initiators/" + in.ID, "id": in.ID, "name": in.Name, "tenant": owner}
 }
@@ -15,6 +25,7 @@ func createInitiator(c *call) (any, error) {
 	if err := c.bind(&in); err != nil {
 		return nil, err
 	}
+	in.ID = c.fold(in.ID)
 	if _, owner, exists := inherited(c.cluster, c.tenant.Path, in.ID, initiators); exists {
 		if owner == c.tenant.Path {
 			return nil, conflict("initiator %s exists already", in.ID)

@@ -188,9 +188,13 @@ func (s *Server) SetCapacityInUse(name string, gib int) error {
 // SetActiveInitiators pretends that hosts are logged in to an app instance of the root tenant. Such a session ends
 // when the target goes offline or the host leaves the ACL, as a real one would.
 func (s *Server) SetActiveInitiators(name string, iqns ...string) error {
+	folded := make([]string, len(iqns))
+	for i, iqn := range iqns {
+		folded[i] = s.fold(iqn)
+	}
 	return s.change(name, func(ai *appInstance) {
 		for _, si := range ai.Storage {
-			s.data.pretend(si.IQN, iqns)
+			s.data.pretend(si.IQN, folded)
 		}
 	})
 }

@@ -59,6 +59,9 @@ func (s *Server) dispatch(c *call, r *http.Request) (any, error) {
 func (d *dispatcher) run(req *http.Request, r route, body property) {
 	c := d.call
 	c.variable = req.PathValue
+	if c.below("/initiators") {
+		c.variable = func(name string) string { return c.fold(req.PathValue(name)) }
+	}
 	d.err = func() error {
 		if err := c.enter(r.open); err != nil {
 			return err

@@ -16,6 +16,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.serveSim(w, r)
 		return
 	}
+	if s.front == nil && s.refusedFor() > 0 {
+		panic(http.ErrAbortHandler)
+	}
 	began := s.now()
 	c, err := s.newCall(r)
 	c.faults = s.faults.hit(c.method, c.path, began)
