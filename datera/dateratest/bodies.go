@@ -120,7 +120,7 @@ func bodies() map[string]property {
 		"storageTemplate": storageTemplate, "storageTemplateUpdate": storageTemplateUpdate,
 		"volumeTemplate": volumeTemplate, "volumeTemplateUpdate": volumeTemplateUpdate,
 		"systemUpdate": object(properties{"callhome_enabled": flag(), "compression_enabled": flag(), "access_interface_aggr_type": aggregation,
-			"internal_interface_aggr_type": aggregation, "network_devices": anything(), "interface_aggregation_mode": oneOf("balance-rr",
+			"internal_interface_aggr_type": aggregation, "network_devices": arrayOf(mapOf(anything())), "interface_aggregation_mode": oneOf("balance-rr",
 				"active-backup", "balance-xor", "broadcast", "lacp", "balance-tlb", "balance-alb")}),
 		"nodeUpdate": object(properties{"admin_state": oneOf(online, offline, "decommission"), "media_policy": text(256).from(v22)}),
 		"operation":  object(properties{"action": oneOf("clear", "abort").must()}),

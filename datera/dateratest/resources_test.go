@@ -341,7 +341,7 @@ func TestUsers(t *testing.T) {
 	other := &caller{t: t, base: array.URL, version: "v2.2", web: http.DefaultClient}
 	other.key = other.do("PUT", "/login", js{"name": "operator", "password": "secret-1"}).body["key"].(string)
 	other.fails(403, "PermissionDeniedError", "DELETE", "/users/operator", nil)
-	c.ok("PUT", "/users/operator/roles", js{"path": "/roles/admin", "op": "add"})
+	require.Equal(t, "admin", c.ok("PUT", "/users/operator/roles", js{"path": "/roles/admin", "op": "add"})["role_id"], "the answer is the role")
 	other.fails(400, "InvalidRequestError", "DELETE", "/users/operator", nil)
 	require.Len(t, c.items("/users/operator/roles"), 2)
 	c.fails(409, "ConflictError", "PUT", "/users/operator/roles", js{"path": "/roles/admin", "op": "add"})

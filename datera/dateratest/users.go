@@ -157,14 +157,14 @@ func changeRoles(c *call) (any, error) {
 	switch {
 	case in.Op == "add" && has:
 		return nil, conflict("user %s has the role %s already", u.ID, in.Path)
-	case in.Op == "add" && !slices.Contains(roleNames(), path.Base(in.Path)), in.Op == "remove" && !has:
+	case in.Op == "add" && !slices.Contains(roleNames(), strings.TrimPrefix(in.Path, "/roles/")), in.Op == "remove" && !has:
 		return nil, notFound(in.Path)
 	case in.Op == "add":
 		u.Roles = append(u.Roles, in.Path)
 	default:
 		u.Roles = slices.DeleteFunc(u.Roles, func(r string) bool { return r == in.Path })
 	}
-	return c.viewUser(u), nil
+	return viewRole(path.Base(in.Path)), nil
 }
 
 func roleNames() []string { return []string{"admin", "operator", "viewer"} }
