@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"iter"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -281,11 +280,6 @@ func randomHex(bytes int) string {
 	b := make([]byte, bytes)
 	_, _ = rand.Read(b) // never fails, says its documentation
 	return hex.EncodeToString(b)
-}
-
-func isIPv4(s string) bool {
-	a, err := netip.ParseAddr(s)
-	return err == nil && a.Is4()
 }
 
 // volumes goes over every volume of the cluster.
