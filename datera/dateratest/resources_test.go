@@ -228,8 +228,6 @@ func TestLists(t *testing.T) {
 		"?filter=name=pv-00":                   {nil, 0, 0},
 		"?filter=match%28name%2C.%2A00.%2A%29": {"pv-000", 11, 11},
 		"?filter=match(name,pv-01)&limit=2&offset=1":  {"pv-011", 2, 10},
-		"?filter=match(name,pv-0(1|2),3)":             {nil, 0, 0},
-		"?filter=match(name,%5Epv-.*)&sort=name":      {"pv-000", 100, 105},
 		"?filter=admin_state=online&limit=1&offset=9": {"pv-009", 1, 105},
 	} {
 		a := c.do("GET", "/app_instances"+query, `{"params":{}}`)
