@@ -131,7 +131,7 @@ func (c *call) takeMultipart(raw []byte, boundary string) error {
 	for name, files := range form.File {
 		form.Value[name] = []string{strconv.FormatInt(files[0].Size, 10)}
 	}
-	return errors.Join(c.takeFields(form.Value), form.RemoveAll())
+	return c.takeFields(form.Value) // all of it is in memory: nothing to remove
 }
 
 func (c *call) takeFields(form map[string][]string) (err error) {
