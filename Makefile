@@ -6,7 +6,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
 # Packages of testdata are not part of ./... and are named.
-PACKAGES := ./... $(addsuffix /...,$(addprefix ./testdata/,vm lab e2e faults demo bench budget cluster))
+PACKAGES := ./... $(addsuffix /...,$(addprefix ./testdata/,vm lab e2e faults demo bench budget cluster sdk))
 MEASURED := ./driver ./datera ./iscsi ./mount
 
 export CGO_ENABLED ?= 1
@@ -46,8 +46,20 @@ test: unit kubelet e2e ## every test: units, Kubernetes' own code, real iSCSI
 
 .PHONY: unit
 unit: tools ## the unit tests, with the race detector and coverage
-	go test -race -cover ./...
+	go test -race -cover ./... ./testdata/sdk
 	go -C deploy test ./...
+
+.PHONY: sdk
+sdk: ## every call of the vendor's client for Go against the simulator
+	go test -count=1 ./testdata/sdk
+
+# What the cluster answers to GET /v2.1/api, in a file.
+SCHEMA ?=
+
+.PHONY: fidelity
+fidelity: ## SCHEMA=FILE: the simulator's facts against a cluster's own description of its API
+	@test -n "$(SCHEMA)" || { echo "name the file that holds the answer to GET /v2.1/api: make fidelity SCHEMA=FILE"; exit 2; }
+	go test -count=1 -v -run '^Test(Fidelity|Facts)' ./datera/dateratest -schema "$(abspath $(SCHEMA))"
 
 .PHONY: e2e
 e2e: build vm ## the tests on real open-iscsi, xfs and ext4, in virtual machines
