@@ -111,7 +111,7 @@ const allTenants = "all"
 
 func (c *Client) groupsContaining(ctx context.Context, l listing, part string) ([]InitiatorGroup, error) {
 	if !filterable.MatchString(part) {
-		return nil, fmt.Errorf("find initiator groups whose names contain %q: it must be letters, digits, _, - and .", printable(part, maxName))
+		return nil, fmt.Errorf("find initiator groups whose names contain %q: it must be of letters, digits, dots, _ and -", printable(part, maxName))
 	}
 	elements, err := c.containing(ctx, l, part, groupName)
 	if err != nil {
