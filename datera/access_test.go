@@ -250,7 +250,7 @@ func TestInitiatorByName(t *testing.T) {
 		"filter not applied":   {[]any{initiator(other, "other", "/root"), initiator(iqn, "node1", "/root")}, iqn, 2, ""},
 		"two":                  {[]any{initiator(other, "node1", "/root"), initiator(iqn, "node1", "/root")}, "", 1, "initiators " + other + " and " + iqn + " of"},
 		"one without a name":   {[]any{nameless, initiator(iqn, "node1", "/root")}, "", 2, "does not say its name"},
-		"without an IQN":       {[]any{map[string]any{"name": "node1"}}, "", 1, `"" is not the name of an initiator`},
+		"without an IQN":       {[]any{map[string]any{"name": "node1"}}, "", 1, "is not the path of one of /initiators"},
 		"two IQNs":             {[]any{map[string]any{"path": "/initiators/" + other, "id": iqn, "name": "node1"}}, "", 1, "has the id"},
 	} {
 		t.Run(name, func(t *testing.T) {

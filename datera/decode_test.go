@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -173,12 +174,16 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var ai AppInstance
 		if decode(body, &ai) == nil {
-			if v, err := ai.Volume(); err == nil && v.LUN == nil {
-				t.Error("a volume of a storage instance without a LUN")
+			if v, err := ai.Volume(); err == nil && (v.LUN == nil || !strings.HasPrefix(v.Path, "/app_instances/"+ai.ID+"/")) {
+				t.Errorf("a volume without a LUN, or of another app instance: %+v", v)
 			}
 		}
 		for _, out := range []any{new(Volume), new(Initiator), new(InitiatorGroup), new(PerformancePolicy), new([]tenant), new([]Reference), new(map[string]json.RawMessage), new(ACL)} {
 			_ = decode(body, out)
+		}
+		var g InitiatorGroup
+		if decode(body, &g) == nil && (g.Members == nil || g.Path != "/initiator_groups/"+g.Name || slices.ContainsFunc(g.Members, func(m string) bool { return !isIQN(m) })) {
+			t.Errorf("a group that is none: %+v", g)
 		}
 		var p page
 		p.readMetadata(body)

@@ -1,6 +1,7 @@
 package datera
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,21 +20,21 @@ type Initiator struct {
 	Tenant string `json:"tenant"` // where it is registered: the client's tenant, or a parent that it is inherited from
 }
 
-// UnmarshalJSON takes the IQN from the path when the array gives no id.
+// UnmarshalJSON takes the IQN from the path when the array gives no id, and the reverse.
 func (i *Initiator) UnmarshalJSON(b []byte) error {
 	type plain Initiator
 	if err := json.Unmarshal(b, (*plain)(i)); err != nil {
 		return err
 	}
-	ofPath := Reference{Path: i.Path}.last()
-	if i.ID == "" {
-		i.ID = ofPath
+	i.Path = cmp.Or(i.Path, "/initiators/"+i.ID)
+	itself := Reference{Path: i.Path}
+	i.ID = cmp.Or(i.ID, itself.last())
+	if err := allWithin("initiators", []Reference{itself}); err != nil {
+		return err
 	}
 	switch {
-	case i.Path != "" && !SameIQN(i.ID, ofPath):
+	case !SameIQN(i.ID, itself.last()):
 		return fmt.Errorf("initiator %s has the id %q", printable(i.Path, maxDetail), printable(i.ID, maxDetail))
-	case !isIQN(i.ID):
-		return fmt.Errorf("%q is not the name of an initiator", printable(i.ID, maxDetail))
 	case i.Name == "":
 		return fmt.Errorf("initiator %s does not say its name", i.ID)
 	}

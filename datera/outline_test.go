@@ -12,7 +12,7 @@ func TestOutlines(t *testing.T) {
 		map[string]any{"name": "kube-pv-1", "id": "i-1", "descr": "volume pv-1 of Kubernetes cluster prod", "storage_instances": []any{map[string]any{
 			"path": "/app_instances/i-1/storage_instances/storage-1", "access_control_mode": "deny_all", "active_initiators": []any{},
 			"acl_policy": map[string]any{"initiators": []any{map[string]any{"path": "/initiators/" + iqn}}, "initiator_groups": []any{"/initiator_groups/backup"}},
-			"volumes":    "in a way that nobody knows",
+			"volumes":    "in an unknown form",
 		}}},
 		map[string]any{"name": "of an array without sessions", "id": "i-2", "storage_instances": []any{map[string]any{"path": "/x"}}},
 		map[string]any{"name": "empty", "id": "i-3"},

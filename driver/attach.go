@@ -267,6 +267,9 @@ func (d *Driver) isAttached(ctx context.Context, volume Volume, node string) (bo
 func (d *Driver) claimants(ctx context.Context, array Array, ai *datera.AppInstance, volume Volume) ([]string, error) {
 	var iqns []string
 	for _, instance := range ai.StorageInstances {
+		if instance.ACL.InitiatorGroups == nil {
+			return nil, fmt.Errorf("%s does not say whom the ACL policy of %s lets in", array.Server(), instance.Path)
+		}
 		for _, name := range instance.ACL.Groups() {
 			if !d.owner(volume.Name).Lets(name, volume.ReadOnly) {
 				continue

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"datera-flexvolume/datera"
 	"datera-flexvolume/driver/access"
@@ -60,9 +61,15 @@ func (d *Driver) claimsOf(ctx context.Context, home Array, name string) ([]acces
 		if err != nil {
 			return nil, err
 		}
-		// What a tenant inherits is found where it belongs.
-		more = slices.DeleteFunc(more, func(g access.Group) bool { return g.Tenant != "" && g.Tenant != tenant })
-		found = append(found, more...)
+		for _, group := range more {
+			switch {
+			case group.Tenant == "" || group.Tenant == tenant:
+				found = append(found, group)
+			case !slices.Contains(tenants, group.Tenant): // else it is inherited, and found where it belongs
+				return nil, fmt.Errorf("initiator group %s of %s is in tenant %s, which is not among those searched for claims (%s): add it to tenants in %s",
+					group.Name, home.Server(), group.Tenant, strings.Join(tenants, ", "), d.Config.place())
+			}
+		}
 	}
 	return found, nil
 }

@@ -52,7 +52,7 @@ func madeBy(description string) (cluster, identity string) {
 }
 
 // refuseAnothers keeps two clusters of one name from sharing a volume that neither of them named: from equal names of
-// PersistentVolumes equal names on the array are derived. Who names a volume by volumeID means it, whoever made it.
+// PersistentVolumes equal names on the array are derived. A volume that volumeID names is meant, whichever cluster made it.
 func (d *Driver) refuseAnothers(ai *datera.AppInstance, volume Volume) error {
 	cluster, identity := madeBy(ai.Descr)
 	if !volume.Derived || identity == "" || identity == d.Config.Identity() {

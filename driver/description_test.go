@@ -49,7 +49,7 @@ func TestMadeForThisCluster(t *testing.T) {
 		"by another one, known by its name alone": {Config{Cluster: "c", ClusterID: "id"}, "volume pv-1 of Kubernetes cluster d", false},
 		"by one of this name, which knows more":   {Config{Cluster: "c"}, "volume pv-1 of Kubernetes cluster c with ID id", false},
 		"for another volume":                      {Config{Cluster: "c", ClusterID: "id"}, "volume pv-2 of Kubernetes cluster c with ID id", false},
-		"by nobody who says so":                   {Config{Cluster: "c", ClusterID: "id"}, "", false},
+		"by a maker that is not said":             {Config{Cluster: "c", ClusterID: "id"}, "", false},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

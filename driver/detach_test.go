@@ -128,8 +128,10 @@ func TestDetachLeavesTheNodeOfAnotherTenantAlone(t *testing.T) {
 			server := withTenants(t, "dev", "prod")
 			ours, theirs := newNode(t, server, "node-a", inTenant(homes[0])), newNode(t, server, "node-a", inTenant(homes[1]))
 			theirs.iqn = "iqn.1993-08.org.debian:01:their-node-a"
-			ours.registered(t)
-			theirs.registered(t)
+			for _, n := range []*node{ours, theirs} { // as each cluster finds it if the other one comes later
+				_, err := server.Do(n.homeTenant(), http.MethodPost, "/initiators", map[string]any{"id": n.iqn, "name": InitiatorName("kubernetes", "node-a")})
+				require.NoError(t, err)
+			}
 			options := optionsUnder("pv-1", "vol-1")
 			theirs.ask(t, "attach", options, "node-a")
 			ours.ask(t, "detach", "pv-1", "node-a")

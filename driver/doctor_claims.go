@@ -105,7 +105,7 @@ func (e *examination) lookInto(ctx context.Context, tenant string, reach *reachO
 // reachOf is who may reach the volumes of a cluster.
 type reachOf struct {
 	Config
-	open    []string            // volumes that let everybody in
+	open    []string            // volumes that let every initiator in
 	foreign map[string][]string // volumes by what is in their policies and is not this driver's
 	idle    []Finding           // claims without a session
 }
@@ -128,7 +128,7 @@ func (r *reachOf) add(ai datera.AppInstance, members map[string][]string, names 
 			group := lastOfPath(entry.Path)
 			counted := without(members[group], r.Exempt)
 			switch {
-			case slices.Contains(r.Exempt, group) || len(counted) == 0: // it lets nobody in who counts
+			case slices.Contains(r.Exempt, group) || len(counted) == 0: // it lets in none that counts
 			case strings.HasPrefix(group, groupPrefix):
 				r.addClaims(ai, group, counted, instance.ActiveInitiators, names)
 			default:

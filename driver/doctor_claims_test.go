@@ -80,7 +80,7 @@ func TestDoctorNamesClaims(t *testing.T) {
 		"a volume of other software": {
 			[]datera.AppInstance{volumeOf("cinder-1", "volume of OpenStack", none, iqnBackup, "csi")}, map[string][]string{"csi": {iqnLost}}, nil, nil, "",
 		},
-		"a volume that a node of this cluster has, whoever made it": {
+		"a volume that a node of this cluster has, though other software made it": {
 			[]datera.AppInstance{volumeOf("kube-pv-1", "", []string{ownIQN}, claimPrefix+"pv-1", iqnBackup)}, map[string][]string{claimPrefix + "pv-1": {ownIQN}}, nil,
 			[]string{"initiator " + iqnBackup}, "",
 		},
@@ -89,7 +89,7 @@ func TestDoctorNamesClaims(t *testing.T) {
 			[]string{"initiator " + iqnBackup}, "",
 		},
 		"a volume that was made for this cluster, by its identity": {
-			[]datera.AppInstance{volumeOf("kube-pv-1", made+" ("+kubeSystemUID+")", none, iqnBackup)}, nil, nil, []string{"initiator " + iqnBackup}, "",
+			[]datera.AppInstance{volumeOf("kube-pv-1", made+" with ID "+kubeSystemUID, none, iqnBackup)}, nil, nil, []string{"initiator " + iqnBackup}, "",
 		},
 		"a volume of another cluster of this name": {
 			[]datera.AppInstance{volumeOf("k8s_kubernetes_pv-1", made+" (another)", none, iqnBackup)}, nil, nil, nil, "",
@@ -127,7 +127,7 @@ func TestDoctorNamesClaims(t *testing.T) {
 			many, map[string][]string{claimPrefix + "pv-1": {iqnB}}, nil, append(
 				strings.Split(strings.Repeat("node node-b,", 10), ",")[:10], "4 more claims have no session"), "",
 		},
-		"a volume that lets everybody in": {
+		"a volume that lets every initiator in": {
 			[]datera.AppInstance{withPolicy(volumeOf("k8s_kubernetes_pv-1", made, none), allowAll)}, nil, nil,
 			[]string{"every initiator may reach volume k8s_kubernetes_pv-1"}, denyAll,
 		},

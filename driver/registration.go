@@ -36,8 +36,9 @@ func ownerOf(initiatorName string) (cluster, node string, ours bool) {
 // initiator says nothing about nodes.
 func IQNTaken(server, cluster, node string, registered datera.Initiator) error {
 	if remedy := iqnTakenRemedy(cluster, node, registered.Name); remedy != "" {
-		return fmt.Errorf("initiator %s of this node, %s, is registered on %s for another one, as %s. %s; nothing was changed",
-			registered.ID, node, server, registered.Name, remedy)
+		of, other, _ := ownerOf(registered.Name)
+		return fmt.Errorf("initiator %s of this node, %s, is registered on %s as %s, for node %s of cluster %q. %s; nothing was changed",
+			registered.ID, node, server, registered.Name, other, of, remedy)
 	}
 	return nil
 }

@@ -9,7 +9,7 @@ import (
 
 const capitals = "iqn.1993-08.org.debian:01:Node-A"
 
-// iscsid logs in with lower-case letters, or the array knows no others: which of the two folds a name, nobody can tell before.
+// iscsid logs in with lower-case letters, or the array knows no others: which of the two folds a name cannot be told before.
 func TestIQNWithCapitals(t *testing.T) {
 	tests := map[string]func(t *testing.T, n *node) string{
 		"register": func(t *testing.T, n *node) string {
@@ -113,7 +113,7 @@ func TestRegistrationOfAnother(t *testing.T) {
 	}
 }
 
-// What other software called an initiator is no node's name: mode none works with it, as it goes by the initiator.
+// What other software called an initiator is not a node's name: mode none works with it, as it goes by the initiator.
 func TestInitiatorThatOtherSoftwareNamed(t *testing.T) {
 	server := array(t)
 	require.NoError(t, server.RegisterInitiator(ownIQN, "CSI-4711"))

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -100,8 +101,10 @@ func TestAWrongFieldInAnAnswerLeadsToNoFalseSuccess(t *testing.T) {
 				tried := 0
 				for i, answer := range clean.answers {
 					for _, m := range mutations(i, answer) {
+						if tried++; isInvisible(answer, m.apply(answer)) {
+							continue
+						}
 						w, success, claims := play(m)
-						tried++
 						if success && !test.isSo(w, claims) {
 							t.Errorf("answer %d (%s), %s: Success, and it is not so: %s", i, clean.requests[i], m, claims)
 						}
@@ -186,6 +189,15 @@ func (m mutation) apply(answer []byte) []byte {
 		panic(err)
 	}
 	return changed
+}
+
+// isInvisible reports whether two answers read as the same app instance, so that no caller of the client can tell them apart.
+func isInvisible(a, b []byte) bool {
+	var one, other struct{ Data *datera.AppInstance }
+	if json.Unmarshal(a, &one) != nil || json.Unmarshal(b, &other) != nil || one.Data == nil || one.Data.ID == "" {
+		return false
+	}
+	return reflect.DeepEqual(one, other)
 }
 
 // mutated is a control plane whose way to the array changes one answer.

@@ -24,7 +24,11 @@ func Revoke(ctx context.Context, iqn, node string, groups []Group) error {
 	for _, g := range groups {
 		switch {
 		case holds(g):
-			if _, err := g.In.RemoveMember(ctx, g.Name, iqn); err != nil {
+			left, err := g.In.RemoveMember(ctx, g.Name, iqn)
+			if err == nil && left.Path == "" { // it was listed a moment ago: deleted since, or elsewhere
+				err = fmt.Errorf("%s has no initiator group %s where it was listed; Kubernetes repeats the call", g.In.Server(), g.Name)
+			}
+			if err != nil {
 				return fmt.Errorf("remove the claim of node %s: %w", node, err)
 			}
 		case !held:

@@ -19,7 +19,7 @@ const readUID = "kubectl get namespace kube-system -o jsonpath={.metadata.uid}"
 // cluster itself says, else what is installed, else the cluster's name. It is written into the node's configuration in any
 // case, so that an installed identity can be told from the configuration of a version that knew none.
 //
-// An identity that is installed is not changed while a claim of it stands: nobody would find that again.
+// An identity that is installed is not changed while a claim of it stands: no detach would find that again.
 func (i *Installer) identify(ctx context.Context, config driver.Config) (identified driver.Config, message string, changed bool, err error) {
 	installed, _ := i.installed() // what cannot be read holds no identity
 	id, origin, err := i.identityFor(ctx, config, installed)
@@ -83,8 +83,8 @@ func (i *Installer) askCluster(ctx context.Context) (string, error) {
 	return found, err
 }
 
-// refuseClaims names claims that were made under the installed identity by whoever has this configuration: in attach mode
-// controller the control plane's, on all nodes; else this node's own. Workers make none in that mode.
+// refuseClaims names the claims that were made under the installed identity on this host: in attach mode controller a control
+// plane makes those of all nodes and a worker none, else each node makes its own.
 func (i *Installer) refuseClaims(ctx context.Context, config, installed driver.Config) error {
 	if registersByItself(config) {
 		return i.refuseInUse(ctx, installed)
