@@ -119,33 +119,55 @@ func letInOf(t *testing.T, server *dateratest.Server, tenant, volume string) []s
 
 // Two clusters of one name, in two tenants, have nodes and PersistentVolumes of the same names.
 func TestDetachLeavesTheNodeOfAnotherTenantAlone(t *testing.T) {
-	for name, homes := range map[string][2]string{
-		"in parent and child": {"root", "dev"},
-		"in child and parent": {"dev", "root"},
-		"in siblings":         {"dev", "prod"},
+	for where, homes := range map[string][2]string{
+		"in parent and child": {"/root", "/root/dev"},
+		"in child and parent": {"/root/dev", "/root"},
+		"in siblings":         {"/root/dev", "/root/prod"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			server := withTenants(t, "dev", "prod")
-			ours, theirs := newNode(t, server, "node-a", inTenant(homes[0])), newNode(t, server, "node-a", inTenant(homes[1]))
-			theirs.iqn = "iqn.1993-08.org.debian:01:their-node-a"
-			for _, n := range []*node{ours, theirs} { // as each cluster finds it if the other one comes later
-				_, err := server.Do(n.homeTenant(), http.MethodPost, "/initiators", map[string]any{"id": n.iqn, "name": InitiatorName("kubernetes", "node-a")})
-				require.NoError(t, err)
-			}
-			options := optionsUnder("pv-1", "vol-1")
-			theirs.ask(t, "attach", options, "node-a")
-			ours.ask(t, "detach", "pv-1", "node-a")
-			require.Equal(t, []string{theirs.iqn}, letInOf(t, server, theirs.homeTenant(), "vol-1"), "a node of another cluster lost its claim")
+		for how, ids := range map[string][2]string{"with identities": {"id-1", "id-2"}, "by name alone": {}} {
+			t.Run(where+", "+how, func(t *testing.T) {
+				server := withTenants(t, "dev", "prod")
+				in := func(i int, iqn string) *node {
+					n := newNode(t, server, "node-a", func(c *Config) {
+						c.Tenant, c.ClusterID = homes[i], ids[i]
+						if ids[i] == "" {
+							c.Tenants = []string{homes[1-i]}
+						}
+					})
+					n.iqn = iqn
+					_, err := server.Do(homes[i], http.MethodPost, "/initiators", map[string]any{"id": iqn, "name": InitiatorName("kubernetes", "node-a")})
+					require.NoError(t, err)
+					return n
+				}
+				ours, theirs := in(0, "iqn.1993-08.org.debian:01:ours"), in(1, "iqn.1993-08.org.debian:01:theirs")
+				options := optionsUnder("pv-1", "vol-1")
+				theirs.ask(t, "attach", options, "node-a")
+				ours.ask(t, "detach", "pv-1", "node-a")
+				require.Equal(t, []string{theirs.iqn}, letInOf(t, server, homes[1], "vol-1"), "a node of another cluster lost its claim")
 
-			ours.ask(t, "attach", options, "node-a")
-			require.Equal(t, []string{ours.iqn}, letInOf(t, server, ours.homeTenant(), "vol-1"))
-			ours.ask(t, "detach", "pv-1", "node-a")
-			require.Empty(t, letInOf(t, server, ours.homeTenant(), "vol-1"))
-			require.Equal(t, []string{theirs.iqn}, letInOf(t, server, theirs.homeTenant(), "vol-1"), "a node of another cluster lost its claim")
-			theirs.ask(t, "detach", "pv-1", "node-a")
-			require.Empty(t, letInOf(t, server, theirs.homeTenant(), "vol-1"))
-		})
+				ours.ask(t, "attach", options, "node-a")
+				require.Equal(t, []string{ours.iqn}, letInOf(t, server, homes[0], "vol-1"))
+				ours.ask(t, "detach", "pv-1", "node-a")
+				require.Empty(t, letInOf(t, server, homes[0], "vol-1"))
+				require.Equal(t, []string{theirs.iqn}, letInOf(t, server, homes[1], "vol-1"), "a node of another cluster lost its claim")
+				theirs.ask(t, "detach", "pv-1", "node-a")
+				require.Empty(t, letInOf(t, server, homes[1], "vol-1"))
+			})
+		}
 	}
+}
+
+// What a tenant inherits may be this cluster's: where detach does not look it cannot tell.
+func TestDetachNamesTheTenantWhereItDoesNotLook(t *testing.T) {
+	server := withTenants(t, "dev")
+	parent, child := newNode(t, server, "node-a").registered(t), newNode(t, server, "node-a", inTenant("/root/dev"))
+	parent.ask(t, "attach", optionsUnder("pv-1", "vol-1"), "node-a")
+	for _, n := range []*node{parent, child} {
+		n.forbids("/initiator_groups", "all", http.StatusNotFound)
+	}
+	message := child.refused(t, "detach", "pv-1", "node-a")
+	require.Contains(t, message, "is in tenant /root, which is not among those searched for claims (/root/dev): add it to tenants in")
+	parent.ask(t, "detach", "pv-1", "node-a")
 }
 
 // Two clusters of one name with identities of their own share an array, a tenant and even a volume: each has its own claims.
