@@ -113,6 +113,10 @@ func (c *Client) groupsContaining(ctx context.Context, l listing, part string) (
 	if !filterable.MatchString(part) {
 		return nil, fmt.Errorf("find initiator groups whose names contain %q: it must be of letters, digits, dots, _ and -", printable(part, maxName))
 	}
+	return c.groups(ctx, l, part)
+}
+
+func (c *Client) groups(ctx context.Context, l listing, part string) ([]InitiatorGroup, error) {
 	elements, err := c.containing(ctx, l, part, groupName)
 	if err != nil {
 		return nil, err
@@ -125,9 +129,9 @@ func (c *Client) groupsContaining(ctx context.Context, l listing, part string) (
 	return groups, nil
 }
 
-// InitiatorGroupsWithPrefix lists the tenant's groups whose names begin so, sorted by name.
+// InitiatorGroupsWithPrefix lists the tenant's groups whose names begin so, sorted by name; all of them for "".
 func (c *Client) InitiatorGroupsWithPrefix(ctx context.Context, prefix string) ([]InitiatorGroup, error) {
-	groups, err := c.InitiatorGroupsContaining(ctx, prefix)
+	groups, err := c.groups(ctx, listing{collection: "initiator_groups"}, prefix)
 	return slices.DeleteFunc(groups, func(g InitiatorGroup) bool { return !strings.HasPrefix(g.Name, prefix) }), err
 }
 

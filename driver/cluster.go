@@ -24,7 +24,7 @@ func (c Config) Identity() string {
 func (c Config) KnownByNameAlone() bool { return c.Identity() == c.Cluster }
 
 // longestClusterID is beyond any UID of Kubernetes, and leaves room for a volume's name in a description.
-const longestClusterID = 48
+const longestClusterID = 40
 
 var (
 	likeIQN         = pattern(`\A(?i:iqn|eui|naa)\.`)
@@ -38,7 +38,7 @@ func (c Config) checkTenancy(refuse func(field, value, accepts string)) {
 		refuse("cluster", c.Cluster, "1 to 32 letters, digits and '-'")
 	}
 	if c.ClusterID != "" && (len(c.ClusterID) > longestClusterID || !clusterName().MatchString(c.ClusterID)) {
-		refuse("cluster_id", c.ClusterID, "the UID of the cluster's namespace kube-system, 1 to 48 letters, digits and '-'")
+		refuse("cluster_id", c.ClusterID, "the UID of the cluster's namespace kube-system, 1 to 40 letters, digits and '-'")
 	}
 	for _, exempt := range c.Exempt {
 		if !mayBeExempt(exempt) {

@@ -2,7 +2,14 @@ package driver
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -116,4 +123,139 @@ func (a twoTargets) AppInstance(ctx context.Context, name string) (*datera.AppIn
 		})
 	}
 	return ai, err
+}
+
+// A delete that was killed, at whatever request, is finished when it is repeated; until then the volume is whole, or gone, and
+// whoever comes to one that is still there gets it.
+func TestDeleteThatWasKilledIsFinished(t *testing.T) {
+	for _, behind := range []bool{false, true} {
+		for _, comes := range []bool{false, true} {
+			for at, dead := 1, true; dead; at++ {
+				way := fmt.Sprintf("killed at request %d, which the array got: %v", at, behind)
+				server := array(t)
+				n := newNode(t, server, "node-a", inMemory(t)).registered(t)
+				n.ask(t, "attach", optionsUnder("pv-1", "vol-1"), "node-a")
+				n.ask(t, "attach", readingUnder("pv-1", "vol-1"), "node-a")
+				n.ask(t, "detach", "pv-1", "node-a")
+				groups := groupsOf(t, server, "/root", "vol-1")
+				require.Len(t, groups, 2)
+				victim := n.again(t, server)
+				killing := &killing{array: server.Transport(), at: at, behind: behind}
+				victim.way = killing
+				err := victim.Delete(t.Context(), volumeUnder(t, "pv-1", "vol-1"))
+				dead = killing.dead()
+				require.Equal(t, !dead, err == nil, "%s: %v", way, err)
+				require.True(t, dead || at > 6, at)
+				if _, there := server.AppInstance("/root", "vol-1"); there && comes {
+					n.ask(t, "attach", optionsUnder("pv-1", "vol-1"), "node-a")
+					require.ErrorContains(t, n.Delete(t.Context(), volumeUnder(t, "pv-1", "vol-1")), "is in use by "+n.iqn, way)
+					n.ask(t, "detach", "pv-1", "node-a")
+				}
+				require.NoError(t, n.Delete(t.Context(), volumeUnder(t, "pv-1", "vol-1")), way)
+				_, there := server.AppInstance("/root", "vol-1")
+				require.False(t, there, way)
+				for _, group := range groups { // what a kill after the app instance has left grants nothing, and its name is never used again
+					members, _ := server.InitiatorGroup("/root", group)
+					require.Empty(t, members, way)
+				}
+				n.ask(t, "attach", optionsUnder("pv-1", "vol-1"), "node-a") // another volume of this name
+				require.NotContains(t, groups, groupsOf(t, server, "/root", "vol-1")[0], way)
+			}
+		}
+	}
+}
+
+// Of two deletes at once one waits for the other, whichever PersistentVolumes name the volume: none brings back what the other
+// took offline.
+func TestTwoDeletesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, other := range []string{"pv-1", "pv-2"} {
+			server := array(t)
+			n := newNode(t, server, "node-a", inMemory(t)).registered(t)
+			n.ask(t, "attach", optionsUnder("pv-1", "vol-1"), "node-a")
+			n.ask(t, "detach", "pv-1", "node-a")
+			var changes atomic.Int64
+			twin := n.again(t, server)
+			for _, one := range []*node{n, twin} {
+				one.passing(func(r *http.Request, array http.RoundTripper) (*http.Response, error) {
+					if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/app_instances/") {
+						changes.Add(1)
+					}
+					return array.RoundTrip(r)
+				})
+			}
+			volumes := []Volume{volumeUnder(t, "pv-1", "vol-1"), volumeUnder(t, other, "vol-1")}
+			failed := make([]error, 2)
+			var both sync.WaitGroup
+			both.Go(func() { failed[0] = n.Delete(t.Context(), volumes[0]) })
+			both.Go(func() { failed[1] = twin.Delete(t.Context(), volumes[1]) })
+			both.Wait()
+			require.NoError(t, errors.Join(failed...))
+			require.Empty(t, server.AppInstances("/root"))
+			require.EqualValues(t, 1, changes.Load(), "both took it offline")
+		}
+	})
+}
+
+// A delete takes its own volume's groups along, and no other one, whatever the volume's policy refers to.
+func TestDeleteLeavesTheGroupsOfOthers(t *testing.T) {
+	server := array(t)
+	n := newNode(t, server, "node-a").registered(t)
+	n.ask(t, "attach", optionsUnder("pv-1", "vol-1"), "node-a")
+	n.ask(t, "detach", "pv-1", "node-a")
+	own := groupsOf(t, server, "/root", "vol-1")
+	others := []string{groupName("kubernetes", "pv-2", "00000000-0000-0000-0000-000000000000", "rw"), "backup-hosts", "k8s_kubernetes_pv-1"}
+	for _, group := range others {
+		_, _, err := mustArray(t, n).CreateInitiatorGroup(t.Context(), group)
+		require.NoError(t, err)
+		require.NoError(t, mustArray(t, n).AddInitiatorGroup(t.Context(), "/app_instances/"+idOf(t, server, "vol-1")+"/storage_instances/storage-1", group))
+	}
+	require.NoError(t, n.Delete(t.Context(), volumeUnder(t, "pv-1", "vol-1")))
+	for _, group := range others {
+		_, there := server.InitiatorGroup("/root", group)
+		require.True(t, there, "group %s is gone", group)
+	}
+	for _, group := range own {
+		_, left := server.InitiatorGroup("/root", group)
+		require.False(t, left, "the volume's own group %s is still there", group)
+	}
+}
+
+// The delete has read that nobody has the volume; then a node comes, at whatever moment: it keeps what it was told, or is refused.
+func TestDeleteWhileANodeComes(t *testing.T) {
+	for at, came := 1, true; came; at++ {
+		came = false
+		server := array(t)
+		n, control := newNode(t, server, "node-a", inMemory(t)).registered(t), newNode(t, server, "control", inMemory(t))
+		n.ask(t, "attach", optionsUnder("pv-1", "vol-1"), "node-a")
+		n.ask(t, "detach", "pv-1", "node-a")
+		id := idOf(t, server, "vol-1")
+		var told error
+		control.meets(map[int]func(){at: func() {
+			came = true
+			told = n.try(t, "attach", optionsUnder("pv-1", "vol-1"), "node-a")
+		}})
+		err := control.Delete(t.Context(), volumeUnder(t, "pv-1", "vol-1"))
+		require.True(t, came || at > 6)
+		require.True(t, came || err == nil)
+		ai, there := server.AppInstance("/root", "vol-1")
+		require.True(t, err == nil || there && ai.ID == id, "it came before request %d: %v", at, err)
+		if came && told == nil {
+			require.True(t, there, "it came before request %d, and what it was told that it has is gone", at)
+			require.Equal(t, []string{n.iqn}, ai.Allowed, "it came before request %d", at)
+			require.Equal(t, datera.AdminOnline, ai.AdminState, "it came before request %d, and cannot log in", at)
+		}
+	}
+}
+
+// An earlier delete was killed after it took the volume offline, and a node had just been let in.
+func TestDeleteThatIsRefusedBringsTheVolumeOnline(t *testing.T) {
+	server := array(t)
+	n := newNode(t, server, "node-a").registered(t)
+	n.ask(t, "attach", optionsUnder("pv-1", "vol-1"), "node-a")
+	_, err := mustArray(t, n).SetAdminState(t.Context(), "vol-1", datera.AdminOffline, true)
+	require.NoError(t, err)
+	require.ErrorContains(t, n.Delete(t.Context(), volumeUnder(t, "pv-1", "vol-1")), "is in use by "+n.iqn)
+	ai, _ := server.AppInstance("/root", "vol-1")
+	require.Equal(t, datera.AdminOnline, ai.AdminState)
 }

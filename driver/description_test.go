@@ -29,9 +29,8 @@ func TestDescriptions(t *testing.T) {
 		"made by hand":                        {"", ""},
 		"volume x of Kubernetes cluster ":     {"", ""},
 		"volume x of Kubernetes cluster prod": {"prod", ""},
-		"volume x of Kubernetes cluster prod (id)":                  {"prod", "id"},
-		"volume x of Kubernetes cluster prod (id":                   {"prod", "id"},
-		"a of Kubernetes cluster b of Kubernetes cluster prod (id)": {"prod", "id"},
+		"volume x of Kubernetes cluster prod with ID id":                  {"prod", "id"},
+		"a of Kubernetes cluster b of Kubernetes cluster prod with ID id": {"prod", "id"},
 	} {
 		cluster, identity := madeBy(description)
 		require.Equal(t, want, [2]string{cluster, identity}, description)
@@ -44,12 +43,12 @@ func TestMadeForThisCluster(t *testing.T) {
 		description string
 		made        bool
 	}{
-		"by this one":                             {Config{Cluster: "c", ClusterID: "id"}, "volume pv-1 of Kubernetes cluster c (id)", true},
+		"by this one":                             {Config{Cluster: "c", ClusterID: "id"}, "volume pv-1 of Kubernetes cluster c with ID id", true},
 		"before its identity was known":           {Config{Cluster: "c", ClusterID: "id"}, "volume pv-1 of Kubernetes cluster c", true},
-		"by another one of this name":             {Config{Cluster: "c", ClusterID: "id"}, "volume pv-1 of Kubernetes cluster c (other)", false},
+		"by another one of this name":             {Config{Cluster: "c", ClusterID: "id"}, "volume pv-1 of Kubernetes cluster c with ID other", false},
 		"by another one, known by its name alone": {Config{Cluster: "c", ClusterID: "id"}, "volume pv-1 of Kubernetes cluster d", false},
-		"by one of this name, which knows more":   {Config{Cluster: "c"}, "volume pv-1 of Kubernetes cluster c (id)", false},
-		"for another volume":                      {Config{Cluster: "c", ClusterID: "id"}, "volume pv-2 of Kubernetes cluster c (id)", false},
+		"by one of this name, which knows more":   {Config{Cluster: "c"}, "volume pv-1 of Kubernetes cluster c with ID id", false},
+		"for another volume":                      {Config{Cluster: "c", ClusterID: "id"}, "volume pv-2 of Kubernetes cluster c with ID id", false},
 		"by a maker that is not said":             {Config{Cluster: "c", ClusterID: "id"}, "", false},
 	}
 	for name, test := range tests {

@@ -89,10 +89,10 @@ func TestDoctorNamesClaims(t *testing.T) {
 			[]string{"initiator " + iqnBackup}, "",
 		},
 		"a volume that was made for this cluster, by its identity": {
-			[]datera.AppInstance{volumeOf("kube-pv-1", made+" ("+kubeSystemUID+")", none, iqnBackup)}, nil, nil, []string{"initiator " + iqnBackup}, "",
+			[]datera.AppInstance{volumeOf("kube-pv-1", made+" with ID "+kubeSystemUID, none, iqnBackup)}, nil, nil, []string{"initiator " + iqnBackup}, "",
 		},
 		"a volume of another cluster of this name": {
-			[]datera.AppInstance{volumeOf("k8s_kubernetes_pv-1", made+" (another)", none, iqnBackup)}, nil, nil, nil, "",
+			[]datera.AppInstance{volumeOf("k8s_kubernetes_pv-1", made+" with ID another", none, iqnBackup)}, nil, nil, nil, "",
 		},
 		"a volume of a cluster whose name begins like this one's": {
 			[]datera.AppInstance{volumeOf("kube-pv-1", made+"-2", none, iqnBackup)}, nil, nil, nil, "",

@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"strings"
 
 	"datera-flexvolume/datera"
 	"datera-flexvolume/driver/access"
@@ -121,11 +120,7 @@ func (d *Driver) arrayFor(volume Volume) (Array, error) {
 
 // tenantOf is the path of the tenant in which a volume is.
 func (d *Driver) tenantOf(volume Volume) string {
-	tenant := cmp.Or(volume.Tenant, d.Config.Tenant)
-	if strings.HasPrefix(tenant, "/") {
-		return tenant
-	}
-	return "/root/" + tenant
+	return tenantPathOf(cmp.Or(volume.Tenant, d.Config.Tenant))
 }
 
 // configuredArray is for the calls that know a volume by its name alone.

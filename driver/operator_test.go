@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -254,12 +255,15 @@ func (d *desk) running(t *testing.T, name, iqn, disk string) {
 func (d *desk) onArray(t *testing.T, server *dateratest.Server) *desk {
 	t.Helper()
 	d.Config.ManagementIP, d.Config.Username, d.Config.Password = server.Address(), "admin", "password"
-	if strings.HasPrefix(server.URL, "http:") {
+	var transport http.RoundTripper
+	if server.Address() == "" { // it is within the process
+		d.Config.ManagementIP, d.Config.Scheme, transport = "sim.test", "http", server.Transport()
+	} else if strings.HasPrefix(server.URL, "http:") {
 		d.Config.Scheme = "http"
 	}
 	d.OpenProbe = func(scheme string, credentials Credentials, tenant string) (ArrayProbe, error) {
 		connection := d.Config.ArrayClient(scheme, credentials, tenant)
-		connection.TokenDir = ""
+		connection.TokenDir, connection.Transport = "", transport
 		return datera.New(connection)
 	}
 	return d

@@ -302,10 +302,10 @@ func (p *optionParser) server() Server {
 
 func (p *optionParser) tenant() string {
 	value := p.matching(optTenant, isTenantPath, tenantAccepts)
-	if value == "" || strings.HasPrefix(value, "/root") {
-		return value
+	if value == "" {
+		return ""
 	}
-	return "/root/" + value
+	return tenantPathOf(value)
 }
 
 func (p *optionParser) words(key, separator string) []string {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,8 +21,9 @@ import (
 // world is what the calls of a volume's life change: the array, its one volume, and hosts whose calls may be cut.
 type world struct {
 	Array                   // what the calls below do not use
-	life    context.Context // of whom a cut has killed
-	end     context.CancelFunc
+	life    context.Context // of whoever a cut has killed
+	kill    context.CancelFunc
+	calls   sync.WaitGroup
 	mode    AttachMode
 	hosts   map[string]*cutHost
 	content map[string]mount.Content // of the volume, by serial: all hosts see the same
@@ -44,7 +46,7 @@ func newWorld(dir string, mode AttachMode) *world {
 		mode: mode, hosts: map[string]*cutHost{}, content: map[string]mount.Content{}, filled: map[string]int64{}, metadata: map[string]string{},
 		initiators: map[string]string{}, groups: map[string][]string{}, active: map[string]bool{},
 	}
-	w.life, w.end = context.WithCancel(context.Background())
+	w.life, w.kill = context.WithCancel(context.Background())
 	for _, name := range []string{"control", "node-a", "node-b"} {
 		h := &cutHost{host: newHost(name), world: w}
 		h.content, h.filled = w.content, w.filled
@@ -60,6 +62,12 @@ func newWorld(dir string, mode AttachMode) *world {
 		}
 	}
 	return w
+}
+
+// end lets the calls go that were killed.
+func (w *world) end() {
+	w.kill()
+	w.calls.Wait()
 }
 
 // memoryDir is a folder in memory where there is such: the journal is synced at each step, which takes a disk most of
@@ -182,7 +190,7 @@ func (h *cutHost) run(c *cut, args ...string) (reply Reply) {
 	c.died = make(chan struct{})
 	h.cut = c
 	answered := make(chan Reply, 1)
-	go func() { answered <- h.driver.Serve(h.world.life, args) }()
+	h.world.calls.Go(func() { answered <- h.driver.Serve(h.world.life, args) })
 	select {
 	case reply = <-answered:
 	case <-c.died:
@@ -204,7 +212,7 @@ func (h *cutHost) reboot(losesState bool) {
 	if losesState {
 		_ = os.RemoveAll(h.driver.Config.StateDir)
 	}
-	long := time.Unix(1_000_000_000, 0) // before the start of this machine
+	long := time.Unix(0, 0) // before the start of this machine, in virtual time, too
 	for _, key := range h.driver.journal().used() {
 		_ = os.Chtimes(h.driver.journal().inUse(key), long, long)
 	}

@@ -2,10 +2,12 @@ package driver
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -143,3 +145,18 @@ type refusing struct{}
 func (refusing) RoundTrip(*http.Request) (*http.Response, error) {
 	return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 }
+
+// try makes a call that may fail.
+func (n *node) try(t *testing.T, args ...string) error {
+	t.Helper()
+	if reply := n.Serve(t.Context(), args); reply.Status != Success {
+		return errors.New(reply.Message)
+	}
+	return nil
+}
+
+func readingUnder(name, volume string) string {
+	return optionsWith(map[string]string{keyName: name, optVolumeID: volume, keyReadWrite: "ro"})
+}
+
+func podPathOf(name string) string { return filepath.Join(filepath.Dir(podPath), name) }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"datera-flexvolume/datera"
 )
@@ -94,7 +95,8 @@ func (v *View) letBy(c Claim) (group string, in bool) {
 
 // Groups are the names of the volume's own groups, of whichever owner: once the volume is gone they grant nothing.
 func (v *View) Groups() []string {
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(v.groups)), func(name string) bool { return Grants(name) == "" })
+	foreign := func(name string) bool { return Grants(name) == "" || !strings.Contains(name, volumePart(v.app.ID)) }
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(v.groups)), foreign)
 }
 
 // A Holder is who may reach a volume, or has a session.
