@@ -1,0 +1,374 @@
+package access_test
+
+import (
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A choice is what happens next: to a caller's step, or by itself.
+type choice struct {
+	caller *caller
+	what   string // what becomes of its step, with what follows a killed call; or of the world
+}
+
+const (
+	carriesOut = "the array carries out what was given up"
+	lineBreaks = "the line breaks"
+	lineMends  = "the line is mended"
+	nodeDies   = "the node dies"
+	endSession = "the array ends the session"
+)
+
+// key names a choice for a repetition of the order.
+func (c choice) key() string {
+	if c.caller == nil {
+		return c.what
+	}
+	return c.caller.name + " " + c.what
+}
+
+// run carries out an order: chosen says which of the possible choices is taken, or -1 when enough was seen.
+func run(t *testing.T, s scenario, choose func(w *world, choices []choice) int, check func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, s)
+		defer w.close(t)
+		var running atomic.Int32
+		for _, c := range w.callers {
+			running.Add(1)
+			go func() {
+				defer func() {
+					w.mutex.Lock()
+					c.ended = true
+					w.mutex.Unlock()
+					running.Add(-1)
+					w.stir()
+				}()
+				c.acts()
+			}()
+		}
+		for w.rest(&running); running.Load() > 0; w.rest(&running) {
+			choices := w.choices()
+			next := choose(w, choices)
+			if next < 0 {
+				w.abandon()
+				continue
+			}
+			w.take(choices[next])
+		}
+		if !w.over && check != nil {
+			check(t, w)
+		}
+	})
+}
+
+// rest waits until each caller waits for its turn, or has ended. Only who waits for the lock of a volume may go on waiting.
+func (w *world) rest(running *atomic.Int32) {
+	for {
+		synctest.Wait()
+		w.mutex.Lock()
+		waiting, locked := 0, 0
+		for _, c := range w.callers {
+			switch {
+			case c.waits != nil:
+				waiting++
+			case !c.ended && w.oneHost:
+				locked++
+			}
+		}
+		w.mutex.Unlock()
+		n := int(running.Load())
+		if waiting == n || waiting > 0 && waiting+locked == n {
+			return
+		}
+		if w.late != nil { // before time passes
+			w.take(choice{nil, carriesOut})
+			continue
+		}
+		<-w.wake
+	}
+}
+
+// choices are all that can happen next, in an order of their own.
+func (w *world) choices() []choice {
+	var all []choice
+	for _, c := range w.callers {
+		if c.waits == nil {
+			continue
+		}
+		all = append(all, choice{c, goes})
+		changes := c.waits.request != nil && !c.waits.reads
+		var deaths []string
+		if w.used.kills < w.budget.kills && c.calls {
+			deaths = append(deaths, diesBefore)
+			if !c.waits.reads {
+				deaths = append(deaths, diesAfter)
+			}
+		}
+		for _, death := range deaths {
+			after := []string{calledAgain}
+			if w.anyAfter {
+				after = append(after, calledOff, forgotten)
+			}
+			for _, follows := range after {
+				all = append(all, choice{c, death + follows})
+			}
+		}
+		if changes && w.used.losses < w.budget.losses {
+			all = append(all, choice{c, loses})
+		}
+		if changes && w.used.lates < w.budget.lates && w.late == nil {
+			all = append(all, choice{c, givesUp})
+		}
+	}
+	return append(all, w.events()...)
+}
+
+// events are what happens by itself.
+func (w *world) events() []choice {
+	var all []choice
+	if w.late != nil {
+		all = append(all, choice{nil, carriesOut})
+	}
+	ai, _ := w.volume()
+	for _, c := range w.callers {
+		if w.sessions[c.iqn] != "" && w.used.breaks < w.budget.breaks {
+			all = append(all, choice{c, lineBreaks})
+		}
+		if w.broken[c.iqn] {
+			all = append(all, choice{c, lineMends})
+		}
+		if c.kernel.in != "" && w.used.crashes < w.budget.crashes {
+			all = append(all, choice{c, nodeDies})
+		}
+		if w.lazy && w.sessions[c.iqn] != "" && !slices.Contains(ai.Allowed, c.iqn) {
+			all = append(all, choice{c, endSession})
+		}
+	}
+	return all
+}
+
+// take lets a choice happen.
+func (w *world) take(next choice) {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	c := next.caller
+	if c == nil {
+		w.note("%s: %s", next.what, w.late.label)
+		request := w.late.request
+		w.late = nil
+		w.mutex.Unlock()
+		_, _ = w.carryOut(request)
+		w.mutex.Lock()
+		return
+	}
+	switch next.what {
+	case lineBreaks:
+		w.used.breaks++
+		w.broken[c.iqn] = true
+	case lineMends:
+		delete(w.broken, c.iqn)
+	case nodeDies:
+		w.used.crashes++
+		c.kernel.stop()
+		c.told = ""
+	case endSession:
+		delete(w.sessions, c.iqn)
+	default:
+		s := c.waits
+		c.waits = nil
+		chosen, after, killed := strings.Cut(next.what, ", ")
+		switch {
+		case killed:
+			w.used.kills++
+			c.after = ", " + after
+		case chosen == loses:
+			w.used.losses++
+		case next.what == givesUp:
+			w.used.lates++
+			chosen = givesUp
+		}
+		if next.what == givesUp {
+			chosen = givesUp
+		}
+		w.note("%s %s: %s", c.name, next.what, w.readable(s.label))
+		s.choice <- chosen
+		return
+	}
+	w.note("%s: %s", c.name, next.what)
+	w.settle()
+}
+
+// abandon ends all calls.
+func (w *world) abandon() {
+	w.mutex.Lock()
+	w.over = true
+	for _, c := range w.callers {
+		if c.waits != nil {
+			s := c.waits
+			c.waits, c.after = nil, forgotten
+			s.choice <- diesBefore
+		}
+		c.after = forgotten
+	}
+	w.mutex.Unlock()
+}
+
+// explore walks through all orders: depth first, each time from the beginning. Where a state is met again, the same follows
+// as before, so nothing is walked twice; and of two reads of different callers, one after the other, only one order is.
+func explore(t *testing.T, s scenario) (orders, states int) {
+	t.Helper()
+	seen := map[[32]byte]bool{}
+	stack := [][]string{nil}
+	for len(stack) > 0 {
+		path := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		orders++
+		depth := 0
+		var before choice
+		run(t, s, func(w *world, choices []choice) int {
+			defer func() { depth++ }()
+			if depth < len(path) {
+				next := slices.IndexFunc(choices, func(c choice) bool { return c.key() == path[depth] })
+				require.GreaterOrEqual(t, next, 0, "the order cannot be repeated: %q is not there\n%s", path[depth], strings.Join(w.trace, "\n"))
+				before = reading(choices[next])
+				return next
+			}
+			w.fail(t)
+			state := w.fingerprint()
+			if seen[state] {
+				return -1
+			}
+			seen[state] = true
+			first := -1
+			for i := range slices.Backward(choices) {
+				if commutes(before, choices[i]) {
+					continue
+				}
+				if first >= 0 {
+					stack = append(stack, append(slices.Clip(path), choices[first].key()))
+				}
+				first = i
+			}
+			if first >= 0 {
+				path = append(slices.Clip(path), choices[first].key())
+				before = reading(choices[first])
+			}
+			return first
+		}, settled)
+	}
+	return orders, len(seen)
+}
+
+// reading is a choice if it is a read, else none.
+func reading(c choice) choice {
+	if c.what == goes && c.caller.waits.reads {
+		return c
+	}
+	return choice{}
+}
+
+// commutes reports whether the other order of two reads is walked, too.
+func commutes(before, next choice) bool {
+	return before.caller != nil && next.what == goes && next.caller.waits.reads && next.caller.name < before.caller.name
+}
+
+// sample carries out an order that a seed chooses. Who was at work stays so more often than not: most calls are short.
+func sample(t *testing.T, s scenario, seed uint64) {
+	t.Helper()
+	random := rand.New(rand.NewPCG(seed, 0))
+	var last *caller
+	run(t, s, func(w *world, choices []choice) int {
+		w.fail(t)
+		next := random.IntN(len(choices))
+		if choices[next].what != goes && random.IntN(8) > 0 {
+			next = slices.IndexFunc(choices, func(c choice) bool { return c.what == goes })
+		}
+		if same := slices.IndexFunc(choices, func(c choice) bool { return c.caller == last && c.what == goes }); same >= 0 && random.IntN(5) < 3 && choices[next].what == goes {
+			next = same
+		}
+		next = max(next, 0)
+		last = choices[next].caller
+		return next
+	}, settled)
+}
+
+// settled wants nothing to be left when all are gone, and the volume to be open to everybody.
+func settled(t *testing.T, w *world) {
+	t.Helper()
+	w.fail(t)
+	w.mutex.Lock()
+	w.free, w.budget = true, budget{}
+	clear(w.broken)
+	w.settle()
+	w.mutex.Unlock()
+	if w.holds {
+		return
+	}
+	for _, c := range w.callers {
+		if !c.deletes { // whoever was killed makes some other call
+			c.idle(t)
+		}
+	}
+	w.fail(t)
+	if !w.none {
+		w.empty(t)
+	}
+	for _, word := range []string{"0X", "1X", "0Xr"} {
+		c := newCaller(w, word)
+		w.callers = append(w.callers, c)
+		c.freely(t)
+	}
+	w.fail(t)
+	w.empty(t)
+}
+
+// idle is a call that has nothing to do with the volume; it finds what a killed one left on its host.
+func (c *caller) idle(t *testing.T) {
+	t.Helper()
+	var o outcome
+	if c.world.none {
+		o = c.serve("unmount", filepath.Join(filepath.Dir(c.podPath()), "another"))
+	} else {
+		o = c.serve("detach", "another", nodeName(c.node))
+	}
+	require.True(t, o.success, "%s: %s\n%s", c.name, o, strings.Join(c.world.trace, "\n"))
+}
+
+// freely has the volume for a while; nobody else does any more.
+func (c *caller) freely(t *testing.T) {
+	t.Helper()
+	get, leave := c.attach, c.detach
+	if c.world.none {
+		get, leave = c.mount, c.unmount
+	}
+	for _, call := range []func() outcome{get, leave} {
+		o := call()
+		require.True(t, o.success, "%s, when all are gone: %s\n%s", c.name, o, strings.Join(c.world.trace, "\n"))
+	}
+}
+
+// empty wants no claim, no session and no note to be left.
+func (w *world) empty(t *testing.T) {
+	t.Helper()
+	trace := strings.Join(w.trace, "\n")
+	for name := range w.groups {
+		members, _ := w.server.InitiatorGroup("/root", name)
+		require.Empty(t, members, "%s is left in %s:\n%s", members, name, trace)
+	}
+	require.Empty(t, w.sessions, trace)
+	notes, err := filepath.Glob(filepath.Join(w.dir, "*", "run", "intents", "*"))
+	require.NoError(t, err)
+	for _, note := range notes {
+		content, _ := os.ReadFile(note)
+		require.Fail(t, "a note is left", "%s\n%s", content, trace)
+	}
+}
