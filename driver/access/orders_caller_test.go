@@ -93,6 +93,7 @@ func (c *caller) call(name string, run func(ctx context.Context, d *driver.Drive
 	w := c.world
 	ctx, cancel := context.WithCancel(context.WithValue(w.alive, callerKey{}, c))
 	c.cancel, c.calls = cancel, true
+	before := c.history
 	c.learns(name)
 	w.processes.Go(func() { c.outcome <- run(ctx, w.driver(c)) })
 	o := <-c.outcome
@@ -103,7 +104,8 @@ func (c *caller) call(name string, run func(ctx context.Context, d *driver.Drive
 	defer w.mutex.Unlock()
 	c.calls = false
 	w.note("%s: %s: %s", c.name, name, o)
-	c.learns(fmt.Sprint(o.success, o.killed, c.after))
+	c.history = before // what a process knew goes with it
+	c.learns(fmt.Sprint(name, o.success, o.killed, c.after))
 	return o
 }
 
@@ -196,11 +198,12 @@ func (c *caller) attach() outcome {
 }
 
 func (c *caller) detach() outcome {
-	if c.kernel.in != "" && !c.world.force {
-		c.step("stops using the volume", false, c.kernel.stop)
-	}
 	if c.told != "" {
-		c.step("is about to detach", false, func() { c.told = "" })
+		c.step("is to detach", false, func() {
+			if c.told = ""; !c.world.force {
+				c.kernel.stop()
+			}
+		})
 	}
 	o := c.serve("detach", c.pvName(), nodeName(c.node))
 	if o.success && c.kernel.in != "" {
@@ -294,12 +297,20 @@ func (w *world) stir() {
 }
 
 // RoundTrip is the way to the array: each request waits for its turn. What reads something that no call changes (registered
-// initiators, the key of the session) does not wait: it could change places with anything.
-func (w *world) RoundTrip(r *http.Request) (*http.Response, error) {
-	c, ours := r.Context().Value(callerKey{}).(*caller)
-	path := pathOf(r)
-	if !ours || strings.HasPrefix(path, "/initiators") || strings.HasSuffix(path, "/metadata") || path == "/login" || path == "/api_versions" {
-		return w.array.RoundTrip(r)
+// initiators; which volume has the name and whether it is online, unless the scenario has a delete) does not wait: it could
+// change places with anything.
+func (a *array) RoundTrip(r *http.Request) (*http.Response, error) {
+	if c, ours := r.Context().Value(callerKey{}).(*caller); ours {
+		return c.request(r)
+	}
+	return a.way.RoundTrip(r)
+}
+
+func (c *caller) request(r *http.Request) (*http.Response, error) {
+	w, path := c.world, pathOf(r)
+	if strings.HasPrefix(path, "/initiators/") || path == "/initiators" || strings.HasSuffix(path, "/metadata") || path == "/tenants" ||
+		!w.deleted && r.Method == http.MethodGet && path == "/app_instances/"+volumeName {
+		return w.way.RoundTrip(r)
 	}
 	s := &step{label: w.labelOf(r), reads: r.Method == http.MethodGet, request: r}
 	chosen := w.gate(c, s)
@@ -342,7 +353,7 @@ func again(r *http.Request, body []byte) *http.Request {
 
 // carryOut makes a request, and lets the world come to rest.
 func (w *world) carryOut(r *http.Request) (*http.Response, error) {
-	answer, err := w.array.RoundTrip(r)
+	answer, err := w.way.RoundTrip(r)
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
 	if err == nil && answer.StatusCode >= 400 {

@@ -2,7 +2,6 @@ package access_test
 
 import (
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -35,11 +34,12 @@ func (c choice) key() string {
 	return c.caller.name + " " + c.what
 }
 
-// run carries out an order: chosen says which of the possible choices is taken, or -1 when enough was seen.
-func run(t *testing.T, s scenario, choose func(w *world, choices []choice) int, check func(t *testing.T, w *world)) {
+// run carries out an order: choose says which of the possible choices is taken, or -1 when enough was seen.
+func run(t *testing.T, a *array, s scenario, choose func(w *world, choices []choice) int, check func(w *world)) {
 	t.Helper()
+	var w *world
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, s)
+		w = newWorld(t, a, s)
 		defer w.close(t)
 		var running atomic.Int32
 		for _, c := range w.callers {
@@ -57,7 +57,10 @@ func run(t *testing.T, s scenario, choose func(w *world, choices []choice) int, 
 		}
 		for w.rest(&running); running.Load() > 0; w.rest(&running) {
 			choices := w.choices()
-			next := choose(w, choices)
+			next := -1
+			if w.wrong == "" {
+				next = choose(w, choices)
+			}
 			if next < 0 {
 				w.abandon()
 				continue
@@ -65,9 +68,10 @@ func run(t *testing.T, s scenario, choose func(w *world, choices []choice) int, 
 			w.take(choices[next])
 		}
 		if !w.over && check != nil {
-			check(t, w)
+			check(w)
 		}
 	})
+	require.Empty(t, w.wrong, "%+v: the order was\n%s", s, strings.Join(w.trace, "\n"))
 }
 
 // rest waits until each caller waits for its turn, or has ended. Only who waits for the lock of a volume may go on waiting.
@@ -226,7 +230,7 @@ func (w *world) abandon() {
 // as before, so nothing is walked twice; and of two reads of different callers, one after the other, only one order is.
 func explore(t *testing.T, s scenario) (orders, states int) {
 	t.Helper()
-	seen := map[[32]byte]bool{}
+	seen, a := map[[32]byte]bool{}, newArray(t)
 	stack := [][]string{nil}
 	for len(stack) > 0 {
 		path := stack[len(stack)-1]
@@ -234,15 +238,17 @@ func explore(t *testing.T, s scenario) (orders, states int) {
 		orders++
 		depth := 0
 		var before choice
-		run(t, s, func(w *world, choices []choice) int {
+		run(t, a, s, func(w *world, choices []choice) int {
 			defer func() { depth++ }()
 			if depth < len(path) {
 				next := slices.IndexFunc(choices, func(c choice) bool { return c.key() == path[depth] })
-				require.GreaterOrEqual(t, next, 0, "the order cannot be repeated: %q is not there\n%s", path[depth], strings.Join(w.trace, "\n"))
+				if next < 0 {
+					w.violated("the order cannot be repeated: %q is not there", path[depth])
+					return next
+				}
 				before = reading(choices[next])
 				return next
 			}
-			w.fail(t)
 			state := w.fingerprint()
 			if seen[state] {
 				return -1
@@ -263,7 +269,12 @@ func explore(t *testing.T, s scenario) (orders, states int) {
 				before = reading(choices[first])
 			}
 			return first
-		}, settled)
+		}, func(w *world) {
+			if state := w.fingerprint(); !seen[state] {
+				seen[state] = true
+				settled(w)
+			}
+		})
 	}
 	return orders, len(seen)
 }
@@ -282,12 +293,11 @@ func commutes(before, next choice) bool {
 }
 
 // sample carries out an order that a seed chooses. Who was at work stays so more often than not: most calls are short.
-func sample(t *testing.T, s scenario, seed uint64) {
+func sample(t *testing.T, a *array, s scenario, seed uint64) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(seed, 0))
 	var last *caller
-	run(t, s, func(w *world, choices []choice) int {
-		w.fail(t)
+	run(t, a, s, func(w *world, choices []choice) int {
 		next := random.IntN(len(choices))
 		if choices[next].what != goes && random.IntN(8) > 0 {
 			next = slices.IndexFunc(choices, func(c choice) bool { return c.what == goes })
@@ -302,9 +312,7 @@ func sample(t *testing.T, s scenario, seed uint64) {
 }
 
 // settled wants nothing to be left when all are gone, and the volume to be open to everybody.
-func settled(t *testing.T, w *world) {
-	t.Helper()
-	w.fail(t)
+func settled(w *world) {
 	w.mutex.Lock()
 	w.free, w.budget = true, budget{}
 	clear(w.broken)
@@ -315,60 +323,43 @@ func settled(t *testing.T, w *world) {
 	}
 	for _, c := range w.callers {
 		if !c.deletes { // whoever was killed makes some other call
-			c.idle(t)
+			o := c.idle()
+			w.expect(o.success, "%s: %s", c.name, o)
 		}
 	}
-	w.fail(t)
 	if !w.none {
-		w.empty(t)
+		w.empty()
 	}
 	for _, word := range []string{"0X", "1X", "0Xr"} {
 		c := newCaller(w, word)
 		w.callers = append(w.callers, c)
-		c.freely(t)
+		get, leave := c.attach, c.detach
+		if c.world.none {
+			get, leave = c.mount, c.unmount
+		}
+		o := get()
+		w.expect(o.success, "when all are gone, %s is refused: %s", c.name, o)
+		o = leave()
+		w.expect(o.success, "%s, alone: %s", c.name, o)
 	}
-	w.fail(t)
-	w.empty(t)
+	w.empty()
 }
 
 // idle is a call that has nothing to do with the volume; it finds what a killed one left on its host.
-func (c *caller) idle(t *testing.T) {
-	t.Helper()
-	var o outcome
+func (c *caller) idle() outcome {
 	if c.world.none {
-		o = c.serve("unmount", filepath.Join(filepath.Dir(c.podPath()), "another"))
-	} else {
-		o = c.serve("detach", "another", nodeName(c.node))
+		return c.serve("unmount", filepath.Join(filepath.Dir(c.podPath()), "another"))
 	}
-	require.True(t, o.success, "%s: %s\n%s", c.name, o, strings.Join(c.world.trace, "\n"))
-}
-
-// freely has the volume for a while; nobody else does any more.
-func (c *caller) freely(t *testing.T) {
-	t.Helper()
-	get, leave := c.attach, c.detach
-	if c.world.none {
-		get, leave = c.mount, c.unmount
-	}
-	for _, call := range []func() outcome{get, leave} {
-		o := call()
-		require.True(t, o.success, "%s, when all are gone: %s\n%s", c.name, o, strings.Join(c.world.trace, "\n"))
-	}
+	return c.serve("detach", "another", nodeName(c.node))
 }
 
 // empty wants no claim, no session and no note to be left.
-func (w *world) empty(t *testing.T) {
-	t.Helper()
-	trace := strings.Join(w.trace, "\n")
+func (w *world) empty() {
 	for name := range w.groups {
 		members, _ := w.server.InitiatorGroup("/root", name)
-		require.Empty(t, members, "%s is left in %s:\n%s", members, name, trace)
+		w.expect(len(members) == 0, "%s is left in %s", members, name)
 	}
-	require.Empty(t, w.sessions, trace)
+	w.expect(len(w.sessions) == 0, "sessions are left: %v", w.sessions)
 	notes, err := filepath.Glob(filepath.Join(w.dir, "*", "run", "intents", "*"))
-	require.NoError(t, err)
-	for _, note := range notes {
-		content, _ := os.ReadFile(note)
-		require.Fail(t, "a note is left", "%s\n%s", content, trace)
-	}
+	w.expect(err == nil && len(notes) == 0, "notes are left: %v", notes)
 }

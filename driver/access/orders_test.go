@@ -1,10 +1,14 @@
 package access_test
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 func TestProbe(t *testing.T) {
-	for _, s := range []scenario{{who: "0A,0B"}, {who: "0A,1B"}, {who: "0A,0B", none: true}, {who: "0A,D"}} {
+	for _, s := range []scenario{{who: "0A,0B"}, {who: "0A,1B"}, {who: "0A,0Br"}, {who: "0A,D"}, {who: "0A,0B", none: true}} {
+		b := time.Now()
 		orders, states := explore(t, s)
-		t.Log(s.who, s.none, orders, states)
+		t.Log(s.who, s.none, orders, states, time.Since(b))
 	}
 }
