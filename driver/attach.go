@@ -144,6 +144,9 @@ func (d *Driver) ownInitiator(ctx context.Context, array Array, node string) (st
 	if err != nil {
 		return "", err
 	}
+	if err := CheckIQN(iqn); err != nil {
+		return "", err
+	}
 	initiator, err := array.Initiator(ctx, iqn)
 	if errors.Is(err, datera.ErrNotFound) {
 		return d.register(ctx, array, node)
@@ -151,11 +154,7 @@ func (d *Driver) ownInitiator(ctx context.Context, array Array, node string) (st
 	if err != nil {
 		return "", fmt.Errorf("look up this node's initiator %s on %s: %w", iqn, array.Server(), err)
 	}
-	if other := nodeOf(d.Config.Cluster, initiator.Name); other != initiator.Name && other != node {
-		return "", fmt.Errorf("initiator %s of this node, %s, is registered on %s for node %s: give each node a name of its own in /etc/iscsi/initiatorname.iscsi "+
-			"(or, if they are one node, set node: %s in the configuration)", iqn, node, array.Server(), other, other)
-	}
-	return iqn, nil
+	return iqn, IQNTaken(array.Server(), d.Config.Cluster, node, *initiator)
 }
 
 // register makes this host's initiator known to the array under the node's name.
@@ -168,7 +167,11 @@ func (d *Driver) register(ctx context.Context, array Array, node string) (string
 }
 
 func (d *Driver) registerAs(ctx context.Context, array Array, node, iqn string) (string, error) {
+	if err := CheckIQN(iqn); err != nil {
+		return "", err
+	}
 	if _, err := array.RegisterInitiator(ctx, iqn, InitiatorName(d.Config.Cluster, node)); err != nil {
+		err = ExplainRegistration(err, array.Server(), d.Config.Cluster, node)
 		return "", fmt.Errorf("register initiator %s of node %s on %s: %w", iqn, node, array.Server(), err)
 	}
 	return iqn, nil
@@ -190,12 +193,13 @@ func (d *Driver) Register(ctx context.Context, node, iqn string) (string, error)
 			return "", err
 		}
 	}
-	name := InitiatorName(d.Config.Cluster, node)
-	known, err := array.InitiatorByName(ctx, name)
+	if err := CheckIQN(iqn); err != nil {
+		return "", err
+	}
+	known, err := array.InitiatorByName(ctx, InitiatorName(d.Config.Cluster, node))
 	switch {
 	case err == nil && known.ID != iqn:
-		return "", fmt.Errorf("node %s is registered on %s with initiator %s already, under the name %s: initiator %s is not registered beside it; "+
-			"if the node's initiator is %[5]s now, delete %[3]s on the array and repeat this", node, array.Server(), known.ID, name, iqn)
+		return "", NameTaken(array.Server(), d.Config.Cluster, node, known.ID, iqn)
 	case err != nil && !errors.Is(err, datera.ErrNotFound):
 		return "", fmt.Errorf("look up node %s on %s: %w", node, array.Server(), err)
 	}
@@ -244,12 +248,9 @@ func (d *Driver) isAttached(ctx context.Context, volume Volume, node string) (bo
 	if err != nil {
 		return false, fmt.Errorf("ask %s whom volume %s lets in: %w", array.Server(), volume.AppInstance, err)
 	}
-	claimants, err := d.owner(volume.Name).Claimants(ctx, array, ai, volume.ReadOnly)
-	if err != nil {
-		return false, fmt.Errorf("ask %s whom volume %s lets in: %w", array.Server(), volume.AppInstance, err)
-	}
-	if len(claimants) == 0 {
-		return false, nil
+	claimants, err := d.claimants(ctx, array, ai, volume)
+	if err != nil || len(claimants) == 0 {
+		return false, err
 	}
 	home, err := d.homeOf(array, volume)
 	if err != nil {
@@ -260,4 +261,22 @@ func (d *Driver) isAttached(ctx context.Context, volume Volume, node string) (bo
 		return false, access.RefuseUnknown(ctx, array, node, claimants)
 	}
 	return err == nil && datera.ContainsIQN(claimants, iqn), err
+}
+
+// claimants are the IQNs that a volume's ACL policy lets in for a PersistentVolume.
+func (d *Driver) claimants(ctx context.Context, array Array, ai *datera.AppInstance, volume Volume) ([]string, error) {
+	var iqns []string
+	for _, instance := range ai.StorageInstances {
+		for _, name := range instance.ACL.Groups() {
+			if !d.owner(volume.Name).Lets(name, volume.ReadOnly) {
+				continue
+			}
+			group, err := array.InitiatorGroup(ctx, name)
+			if err != nil {
+				return nil, fmt.Errorf("ask %s whom volume %s lets in: %w", array.Server(), volume.AppInstance, err)
+			}
+			iqns = append(iqns, group.Members...)
+		}
+	}
+	return iqns, nil
 }

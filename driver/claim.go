@@ -82,7 +82,16 @@ func (d *Driver) searchClaims(ctx context.Context, array Array, search func(cont
 			}
 		}
 	}
-	return found, nil
+	if !slices.ContainsFunc(found, func(g access.Group) bool { return g.Name == owner.Former }) {
+		return found, nil
+	}
+	readers, err := search(ctx, formerReaders(d.Config.Cluster, name))
+	for _, group := range readers {
+		if group.Name == formerReaders(d.Config.Cluster, name) {
+			found = append(found, access.Group{InitiatorGroup: group, In: array})
+		}
+	}
+	return found, err
 }
 
 // tenants are those in which the cluster's volumes may be, the configured one first. A user who may not list them has those

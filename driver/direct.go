@@ -205,7 +205,7 @@ func (d *Driver) undoDirect(ctx context.Context, key string, r record, p prepare
 	if err := d.takeOff(ctx, key, r); err != nil {
 		return err
 	}
-	if err := p.claim.Leave(ctx, p.ai.ID); err != nil {
+	if err := p.claim.Leave(ctx, p.ai.ID); err != nil && !errors.Is(err, datera.ErrNotFound) {
 		return err
 	}
 	d.forgetDirect(ctx, key, r)

@@ -127,9 +127,7 @@ func (e *examination) registration(context.Context) []Finding {
 	case err == nil && initiator.ID == iqn:
 		return fine("%s, as %s", node, initiator.Name)
 	case err == nil:
-		remedy := fmt.Sprintf("remove initiator %s on the array, then `iscsi register %s`; or restore the old name in /etc/iscsi/initiatorname.iscsi and restart iscsid",
-			initiator.ID, node)
-		return []Finding{problem(remedy,
+		return []Finding{problem(nameTakenRemedy(e.Config.Cluster, node, initiator.ID),
 			"node %s is registered with initiator %s, but its initiator is %s: the array refuses its logins", node, initiator.ID, iqn)}
 	case !isNotKnown(err):
 		return notAsked(err)

@@ -114,10 +114,14 @@ func TestDoctorFinds(t *testing.T) {
 			func(d *desk, _ *probe) { d.fails["name"] = errInjected },
 			"initiator name", LevelProblem, "injected", "",
 		},
+		"an initiator name with capitals": {
+			func(d *desk, p *probe) { d.iqn = capitals; p.byIQN[capitals] = "k8s_kubernetes_node-a" },
+			"initiator name", LevelProblem, "has capital letters", "",
+		},
 		"another node's initiator name": {
 			func(d *desk, p *probe) { p.byIQN[ownIQN] = "k8s_kubernetes_node-b" },
 			"initiator name", LevelProblem,
-			"is registered on the array for node node-b, but this is node-a", "iscsi-iname"},
+			"is registered on the array for another node than this, node-a, as k8s_kubernetes_node-b", "set node: node-b"},
 
 		"a record that logs in by itself": {func(d *desk, _ *probe) { d.records[0].Startup = "automatic" }, "node records", LevelProblem, "node.startup = automatic",
 			"iscsiadm -m node -T " + iqnOne + " -p 10.0.0.1:3260 -o update -n node.startup -v manual"},
@@ -203,7 +207,7 @@ func TestDoctorFinds(t *testing.T) {
 		"a new initiator name": {func(_ *desk, p *probe) {
 			p.byIQN = map[string]string{"iqn.1993-08.org.debian:01:old": "k8s_kubernetes_node-a"}
 		}, "registration", LevelProblem,
-			"registered with initiator iqn.1993-08.org.debian:01:old", "remove initiator"},
+			"registered with initiator iqn.1993-08.org.debian:01:old", "delete initiator iqn.1993-08.org.debian:01:old"},
 
 		"a portal that does not answer": {
 			func(d *desk, _ *probe) { d.dead = []string{"10.0.1.1:3260"} },

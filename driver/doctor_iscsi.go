@@ -63,6 +63,9 @@ func (e *examination) initiatorName(context.Context) []Finding {
 	if err != nil {
 		return []Finding{problem("", "%v", err)}
 	}
+	if err := CheckIQN(iqn); err != nil {
+		return []Finding{problem("", "%v", err)}
+	}
 	initiator, err := e.known()
 	if err != nil {
 		return fine("%s", iqn) // that the array cannot be asked is for other checks to say
@@ -71,11 +74,8 @@ func (e *examination) initiatorName(context.Context) []Finding {
 	if err != nil {
 		return []Finding{problem("set node in the configuration", "%v", err)}
 	}
-	if other := nodeOf(e.Config.Cluster, initiator.Name); other != initiator.Name && other != node {
-		remedy := fmt.Sprintf("give this machine a name of its own (echo \"InitiatorName=$(iscsi-iname)\" >/etc/iscsi/initiatorname.iscsi, "+
-			"restart iscsid, `iscsi register %s`); if %s is what Kubernetes calls this node, set node: %[2]s in the configuration", node, other)
-		return []Finding{problem(remedy,
-			"%s is registered on the array for node %s, but this is %s: the array takes nodes with one name for one, and keeps them apart no more", iqn, other, node)}
+	if remedy := iqnTakenRemedy(e.Config.Cluster, node, initiator.Name); remedy != "" {
+		return []Finding{problem(remedy, "%s is registered on the array for another node than this, %s, as %s", iqn, node, initiator.Name)}
 	}
 	return fine("%s", iqn)
 }

@@ -36,6 +36,11 @@ func entityNameFor(cluster, volume string) string {
 	return derivedName(entityNameLimit, kindOfGroup, cluster, volume)
 }
 
+// formerReaders names the group in which versions before this one noted who attached read-only. It grants nothing.
+func formerReaders(cluster, volume string) string {
+	return derivedName(entityNameLimit, "k8s-ro", cluster, volume)
+}
+
 // InitiatorName is the name under which the initiator of a node is registered on the array.
 func InitiatorName(cluster, node string) string {
 	return derivedName(initiatorNameLimit, kindOfGroup, cluster, node)
@@ -44,6 +49,9 @@ func InitiatorName(cluster, node string) string {
 // GroupPrefix begins the names of the initiator groups that hold a cluster's grants, and of no other cluster's: a
 // cluster's name has no underscore.
 func GroupPrefix(cluster string) string { return groupPrefix + cluster + "_" }
+
+// AllGroups begins the names of all clusters' groups.
+const AllGroups = groupPrefix
 
 // nodeOf is the inverse of InitiatorName where that is possible, for messages.
 func nodeOf(cluster, initiatorName string) string {

@@ -2,6 +2,7 @@ package iscsi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -140,5 +141,13 @@ func (i *Initiator) leave(ctx context.Context, t Target) error {
 		i.log.InfoContext(ctx, "sessions serve other LUNs and stay", "target", t.IQN, "sessions", len(sessions)-len(unused))
 		return nil
 	}
-	return i.deleteRecords(ctx, t.IQN, "")
+	err = i.deleteRecords(ctx, t.IQN, "")
+	if exitCode(err) != exitExists {
+		return err
+	}
+	// The login of a call that was killed came to its end meanwhile.
+	if late, lookErr := i.sessions(t.IQN); lookErr != nil || len(late) == 0 {
+		return errors.Join(err, lookErr)
+	}
+	return i.leave(ctx, t)
 }

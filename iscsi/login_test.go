@@ -13,16 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// scans counts what a machine's kernel is asked to scan.
-func (m *machine) scans(i *Initiator) *[]string {
-	var done []string
-	i.scan = func(path, address string) error {
-		done = append(done, address)
-		return m.scan(path, address)
-	}
-	return &done
-}
-
 // disks are those of all the machine's sessions.
 func (m *machine) disks() []string {
 	found, err := filepath.Glob(m.path("sys/devices/platform/host*/session*/target*/*"))
@@ -39,7 +29,6 @@ func TestLoginScansNothingAndScanLogsInNowhere(t *testing.T) {
 			target, fake := m.oneVolume(portals...)
 			fake.luns[7] = fakeLUN{"another-volume", gib}
 			i := m.initiator()
-			scans := m.scans(i)
 			in, err := i.LoggedIn(target)
 			require.NoError(t, err)
 			require.False(t, in)
@@ -47,7 +36,7 @@ func TestLoginScansNothingAndScanLogsInNowhere(t *testing.T) {
 			for _, programs := range []int{3 * len(portals), 0} {
 				require.NoError(t, i.Login(t.Context(), target, CHAP{}))
 				require.Len(t, m.programs(), programs, "programs of a login, and of its repetition")
-				require.Empty(t, *scans)
+				require.Empty(t, m.scanned)
 				require.Empty(t, m.disks(), "a login brought a SCSI device")
 			}
 			in, err = i.LoggedIn(target)
@@ -70,7 +59,7 @@ func TestLoginScansNothingAndScanLogsInNowhere(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, device, again)
 			}
-			require.Len(t, *scans, len(portals), "scans for a disk that is there")
+			require.Len(t, m.scanned, len(portals), "scans for a disk that is there")
 			require.Empty(t, m.programs(), "programs after the login")
 
 			require.NoError(t, i.Login(t.Context(), target, CHAP{}))
@@ -101,6 +90,24 @@ func TestDetachAfterLoginLeavesNothing(t *testing.T) {
 	m.programs()
 	require.NoError(t, m.initiator().Detach(t.Context(), target))
 	require.Len(t, m.programs(), 3, "two logouts and one delete")
+	m.nothingLeft()
+}
+
+func TestDetachEndsTheSessionOfALoginThatWasUnderWay(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	target, _ := m.oneVolume(portalA, portalB)
+	require.NoError(t, m.initiator().Login(t.Context(), target, CHAP{}))
+	m.logoutSession(m.sessionAt(testIQN, portalB), "")
+	m.programs()
+	m.fault = func(_ context.Context, _ string, args []string) (string, bool) {
+		if slices.Contains(args, "delete") && len(m.ran) == 2 { // iscsid has come to its end with what a killed call began
+			m.addSession(testIQN, portalB, loggedIn)
+		}
+		return "", false
+	}
+	require.NoError(t, m.initiator().Detach(t.Context(), target))
+	require.Len(t, m.programs(), 4, "logout and delete, twice")
 	m.nothingLeft()
 }
 
@@ -193,10 +200,9 @@ func TestLoginLeavesASessionOfOthersAsItIs(t *testing.T) {
 	require.True(t, found)
 	m.addDisk(s, 0, fake.luns[0])
 	i := m.initiator()
-	scans := m.scans(i)
 	require.NoError(t, i.Login(t.Context(), target, CHAP{}))
 	require.Empty(t, m.programs())
-	require.Empty(t, *scans)
+	require.Empty(t, m.scanned)
 	require.Len(t, m.disks(), 1)
 }
 

@@ -50,6 +50,7 @@ func (m *machine) scan(path, address string) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.scanned = append(m.scanned, address)
 	var channel, id, lun int
 	if _, err := fmt.Sscanf(address, "%d %d %d", &channel, &id, &lun); err != nil {
 		return syscall.EINVAL

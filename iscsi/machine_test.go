@@ -26,6 +26,7 @@ type machine struct {
 	targets    map[string]*fakeTarget
 	records    map[string]map[string]string // iqn|portal → settings of the node record
 	ran        []string                     // programs with their arguments
+	scanned    []string                     // what the kernel was told to scan
 	serials    map[string]string            // name of disk → serial it was found with
 	nextHost   int
 	nextDisk   int

@@ -75,6 +75,7 @@ kube-controller-manager sees it, too.`,
 	}
 	f.add(command.Flags())
 	command.Flags().StringVar(&f.attach, "attach", "", "attach mode for the node: controller, kubelet or none; default is the configuration's")
+	command.Flags().StringVar(&f.installer.ClusterID, "cluster-id", "", "the cluster's identity, the UID of its namespace kube-system; default is the configuration's cluster_id, then what the pod's\nAPI server says, then what is installed")
 	command.Flags().BoolVar(&f.installer.Credentials, "credentials", true, "write user and password of the array into the node's configuration; without them the node cannot grow volumes")
 	command.Flags().BoolVar(&f.watch, "watch", false, "go on: put right what changes, until told to stop")
 	command.Flags().BoolVar(&f.check, "check", false, "change nothing; fail unless this node can attach volumes")
@@ -152,6 +153,7 @@ func (f *installFlags) wire(log *slog.Logger, executable string, out io.Writer) 
 	i := f.installer
 	i.Executable, i.Version, i.Attach = executable, version, driver.AttachMode(f.attach)
 	i.Load, i.Initiator, i.Report = loadConfig, initiator, f.printer(out)
+	i.AskCluster = install.Pod{Getenv: os.Getenv}.ClusterID
 	i.OpenArray = func(config driver.Config) (install.Array, error) {
 		scheme, credentials, err := config.Connection()
 		if err != nil {

@@ -51,9 +51,10 @@ func TestInstallAndUninstallForPeople(t *testing.T) {
 	require.Error(t, err, output)
 	require.Contains(t, output, "iscsi is missing or not version test")
 
-	output, err = run("install", "--node", "node-a", "--attach", "kubelet")
+	output, err = run("install", "--node", "node-a", "--attach", "kubelet", "--cluster-id", "0d3c1b7e-5f0a-4f39-9a53-6a1f0c3f4d21")
 	require.NoError(t, err, output)
-	require.Equal(t, 5, strings.Count(output, "\n"), output)
+	require.Contains(t, output, "cluster        changed  identity 0d3c1b7e-5f0a-4f39-9a53-6a1f0c3f4d21, by --cluster-id\n")
+	require.Equal(t, 6, strings.Count(output, "\n"), output)
 	require.Contains(t, output, "ready          ok       node node-a can attach volumes\n")
 	output, err = run("install", "--check")
 	require.NoError(t, err, output)
@@ -72,6 +73,7 @@ func TestInstallAndUninstallForPeople(t *testing.T) {
 	config, err := driver.LoadConfig([]string{filepath.Join(root, folderOnHost, ".datera-config")}, func(string) string { return "" })
 	require.NoError(t, err)
 	require.Equal(t, driver.AttachKubelet, config.Attach)
+	require.Equal(t, "0d3c1b7e-5f0a-4f39-9a53-6a1f0c3f4d21", config.Identity())
 
 	output, err = run("uninstall", "--check")
 	require.Error(t, err, output)

@@ -1,16 +1,16 @@
-// Package access decides who may reach a volume. It knows the array's ACL policies and initiator groups, and of Kubernetes
-// the names of clusters, PersistentVolumes and nodes; not its calls, and nothing of the host.
+// Package access decides who may reach a volume. It knows the array's ACL policies and initiator groups, and the names of
+// clusters, PersistentVolumes and nodes, but neither Kubernetes' calls nor the host.
 //
 // A node has a claim on a volume while its IQN is in an initiator group to which the volume's ACL policy refers. All rests
-// on one rule: a claim is published before the others are read. Who is not alone takes its own claim back, so of two nodes
-// that come at once at most one stays, whatever the order of their requests. deploy/docs/access.md argues each race; package
-// model below searches them.
+// on one rule: a claim is published before the others are read. A node that is not alone withdraws its claim, so of two that
+// come at once at most one stays, in any order of their requests. deploy/docs/access.md argues each race.
 package access
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"datera-flexvolume/datera"
@@ -37,22 +37,17 @@ type Claim struct {
 	Node     string // its name in Kubernetes, for messages
 	IQN      string
 	ReadOnly bool
-	// Evicts says that claims without a session may be taken away: in attach mode none nobody else does that.
-	Evicts bool
-	// Exempt are initiators, by IQN, and groups, by name, whom an administrator lets in beside the driver's nodes.
-	Exempt []string
-	// NodeOf is the node's name in that of a registered initiator.
-	NodeOf func(initiatorName string) string
-	// Note is called before the claim is added to a group, Erase when it is withdrawn, or stands and the caller is about to be
-	// told: a claim that is noted is one of which no caller was told.
+	Evicts   bool                              // takes claims without a session away: in attach mode none no controller does
+	Exempt   []string                          // initiators, by IQN, and groups, by name, let in beside the driver's nodes
+	NodeOf   func(initiatorName string) string // a node's name in that of its registered initiator
+	// Note is called before the claim is added to a group, Erase when it is withdrawn, or before its caller is told that it
+	// stands: of a claim that is noted no caller was told.
 	Note, Erase func(volumeID, group string) error
 }
 
 const (
-	// undoTime bounds the withdrawal of a claim when the call's own time is up.
-	undoTime = 3 * time.Second
-	// requestTime is how long a request that was given up may still be carried out. A claim is withdrawn after it.
-	requestTime = time.Second
+	undoTime    = 3 * time.Second // bounds the withdrawal of a claim when the call's own time is up
+	requestTime = time.Second     // a request that was given up may be carried out as late as that
 )
 
 // Look finds out who is there before anything is changed, so that a node that was fenced is not let in for even a moment. It
@@ -62,11 +57,16 @@ func (c Claim) Look(ctx context.Context, volumeID string) (*View, error) {
 	if err != nil {
 		return nil, c.failed("find out who may reach", err)
 	}
-	if seen.target.AccessControlMode == "allow_all" {
-		return nil, fmt.Errorf("volume %s lets every initiator in (access_control_mode allow_all), so nothing keeps two nodes apart: set it to deny_all on the array", c.Volume)
+	switch {
+	case seen.target.AccessControlMode == "allow_all":
+		err = fmt.Errorf("volume %s lets every initiator in (access_control_mode allow_all), so nothing keeps two nodes apart: set it to deny_all on the array", c.Volume)
+	case seen.app.AdminState != datera.AdminOnline:
+		err = fmt.Errorf("volume %s is %s on %s: another call takes it offline, perhaps to delete it; Kubernetes repeats this one", c.Volume, seen.app.AdminState, c.Array.Server())
+	default:
+		standing, _ := c.against(seen)
+		err = c.refuse(ctx, standing)
 	}
-	standing, _ := c.against(seen)
-	return seen, c.refuse(ctx, standing)
+	return seen, err
 }
 
 // Join adds the claim and looks again. When it fails the claim is withdrawn, or stays noted. A claim that stands already is
@@ -97,7 +97,7 @@ func (c Claim) publish(ctx context.Context, seen *View) error {
 	if c.Evicts {
 		return nil // it looks again when it has a session that others can see
 	}
-	_, _, err = c.lookAgain(ctx, seen.app.ID, groups{group.Name: group})
+	_, err = c.lookAgain(ctx, seen.app.ID, groups{group.Name: group})
 	return err
 }
 
@@ -112,18 +112,55 @@ func (c Claim) add(ctx context.Context, seen *View) (*datera.InitiatorGroup, err
 	return c.Array.AddMember(ctx, name, c.IQN)
 }
 
-// lookAgain finds who came since the first look, and whether the claim lets the node in by now.
-func (c Claim) lookAgain(ctx context.Context, volumeID string, known groups) (*View, []Holder, error) {
+// lookAgain finds who came since the first look, and whether the claim lets the node in by now. It returns who is stale.
+func (c Claim) lookAgain(ctx context.Context, volumeID string, known groups) ([]Holder, error) {
 	seen, err := look(ctx, c.Array, volumeID, known)
 	if err != nil {
-		return nil, nil, c.failed("find out who else came to", err)
+		return nil, c.failed("find out who else came to", err)
 	}
 	if !seen.lets(c) {
-		return nil, nil, fmt.Errorf("volume %s (%s) no longer lets node %s in on %s: another node evicted it, or the volume was taken offline or deleted meanwhile; Kubernetes repeats the call",
+		return nil, fmt.Errorf("volume %s (%s) no longer lets node %s in on %s: another node evicted it, or the volume was taken offline or deleted meanwhile; Kubernetes repeats the call",
 			c.Volume, seen.app.AdminState, c.Node, c.Array.Server())
 	}
 	standing, stale := c.against(seen)
-	return seen, stale, c.refuse(ctx, standing)
+	return stale, c.refuse(ctx, standing)
+}
+
+// In attach mode none no controller guards a volume, and a node that is gone cannot say so. Who wants the volume joins, logs
+// in without a LUN, and only then looks again: who evicts has a session, so of two nodes that meet at least one sees the
+// other, in any order and at any speed.
+
+// watchTime is how long a claim must be without a session before it is evicted: the margin for a line that is broken for a
+// moment, and for an array that ends sessions late or shows them late.
+const watchTime, watchPause = 5 * time.Second, time.Second
+
+// Confirm makes sure, between login and scan, that the node is alone, and evicts who has no session. Where it fails the node
+// logs out and then leaves.
+func (c Claim) Confirm(ctx context.Context, volumeID string) error {
+	stale, err := c.lookAgain(ctx, volumeID, groups{})
+	if err != nil || len(stale) == 0 {
+		return err
+	}
+	for watched := time.Duration(0); watched < watchTime; watched += watchPause {
+		if pause(ctx, watchPause); ctx.Err() != nil {
+			return c.failed("watch for sessions on", context.Cause(ctx))
+		}
+		still, err := c.lookAgain(ctx, volumeID, groups{})
+		if err != nil {
+			return err
+		}
+		if came := slices.DeleteFunc(still, func(h Holder) bool { return slices.Contains(stale, h) }); len(came) > 0 {
+			return c.refuse(ctx, came)
+		}
+		stale = still
+	}
+	for _, h := range stale {
+		if _, err := c.Array.RemoveMember(ctx, h.Group, h.IQN); err != nil {
+			return c.failed("evict "+h.IQN+", which has no session, from", err)
+		}
+	}
+	left, err := c.lookAgain(ctx, volumeID, groups{})
+	return errors.Join(err, c.refuse(ctx, left))
 }
 
 // withdraw takes the claim back, of which no caller was told, also when the call's time is up: Kubernetes does not detach a volume
@@ -148,10 +185,7 @@ func (c Claim) failed(doing string, err error) error {
 }
 
 func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	<-ctx.Done()
 }

@@ -3,7 +3,6 @@ package access
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"regexp"
 	"strings"
 )
 
@@ -21,16 +20,17 @@ type Owner struct {
 //
 // It has at most the 64 characters, of letters, digits, '_', '.' and '-', that the array's schema allows. Former versions take
 // each group that begins with k8s_, but their own, for another's, and keep out.
-const (
-	nameLimit  = 64
-	namePrefix = "k8s_"
-)
+const nameLimit, namePrefix = 64, "k8s_"
 
-var (
-	ours    = regexp.MustCompile(`^k8s_[0-9a-f]{12}_[0-9a-f]{12}_(rw|ro)_`)
-	reading = regexp.MustCompile(`^k8s_[0-9a-f]{12}_[0-9a-f]{12}_ro_`)
-	unusual = regexp.MustCompile(`[^A-Za-z0-9_.-]`)
-)
+// Grants is the access that a group of this form grants, "rw" or "ro", of whichever cluster; "" for any other group.
+func Grants(group string) string {
+	parts := strings.SplitN(group, "_", 5)
+	isDigest := func(s string) bool { return len(s) == 12 && strings.Trim(s, "0123456789abcdef") == "" }
+	if len(parts) == 5 && parts[0]+"_" == namePrefix && isDigest(parts[1]) && isDigest(parts[2]) && (parts[3] == "rw" || parts[3] == "ro") {
+		return parts[3]
+	}
+	return ""
+}
 
 // Prefix begins the names of the owner's groups.
 func (o Owner) Prefix() string { return namePrefix + digest(o.Cluster+"\x00"+o.PV) + "_" }
@@ -43,13 +43,18 @@ func (o Owner) group(volumeID string, readOnly bool) string {
 	if readOnly {
 		access = "ro_"
 	}
-	name := strings.TrimSuffix(o.Prefix(), "_") + volumePart(volumeID) + access + unusual.ReplaceAllString(o.PV, "_")
+	name := strings.TrimSuffix(o.Prefix(), "_") + volumePart(volumeID) + access + strings.ReplaceAll(o.PV, " ", "_")
 	return name[:min(len(name), nameLimit)]
 }
 
 // Owns reports whether a group holds claims of the owner, on whichever volume.
 func (o Owner) Owns(group string) bool {
-	return strings.HasPrefix(group, o.Prefix()) && ours.MatchString(group) || group == o.Former && group != ""
+	return strings.HasPrefix(group, o.Prefix()) && Grants(group) != "" || group == o.Former && group != ""
+}
+
+// Lets reports whether a member of the group has a claim of the owner's that is enough to write or, with readOnly, to read.
+func (o Owner) Lets(group string, readOnly bool) bool {
+	return o.Owns(group) && (readOnly || Grants(group) != "ro")
 }
 
 func digest(text string) string {

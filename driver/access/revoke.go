@@ -44,7 +44,7 @@ func RefuseUnknown(ctx context.Context, array Array, node string, iqns []string)
 			return fmt.Errorf("%s has a claim, but %s does not know it as an initiator, so it may be node %s: remove it there from the volume's initiator groups",
 				iqn, array.Server(), node)
 		} else if err != nil {
-			return fmt.Errorf("look up initiator %s on %s: %w", iqn, array.Server(), err)
+			return err
 		}
 	}
 	return nil
@@ -53,39 +53,15 @@ func RefuseUnknown(ctx context.Context, array Array, node string, iqns []string)
 // Leave removes the node's claims to read and to write: in attach mode none the node itself detaches.
 func (c Claim) Leave(ctx context.Context, volumeID string) error {
 	seen, err := Survey(ctx, c.Array, volumeID)
-	if errors.Is(err, datera.ErrNotFound) {
-		return nil // the volume, and all claims with it
-	}
 	if err != nil {
 		return c.failed("find the claim of node "+c.Node+" on", err)
 	}
 	for _, h := range seen.Holders(nil, c.Owner.Owns) {
-		if !datera.SameIQN(h.IQN, c.IQN) || !c.Owner.Owns(h.Group) {
-			continue
-		}
-		if _, err := c.Array.RemoveMember(ctx, h.Group, h.IQN); err != nil {
-			return c.failed("remove the claim of node "+c.Node+" on", err)
+		if datera.SameIQN(h.IQN, c.IQN) && c.Owner.Owns(h.Group) {
+			if _, err := c.Array.RemoveMember(ctx, h.Group, h.IQN); err != nil {
+				return c.failed("remove the claim of node "+c.Node+" on", err)
+			}
 		}
 	}
 	return nil
-}
-
-// Claimants are the IQNs that the policy lets in by the owner's groups: for who writes, those that may write.
-func (o Owner) Claimants(ctx context.Context, array Array, app *datera.AppInstance, readOnly bool) ([]string, error) {
-	seen, err := newView(app, nil)
-	if err != nil {
-		return nil, err
-	}
-	var iqns []string
-	for _, name := range seen.acl.Groups() {
-		if !o.Owns(name) || reading.MatchString(name) && !readOnly {
-			continue
-		}
-		group, err := array.InitiatorGroup(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		iqns = append(iqns, group.Members...)
-	}
-	return iqns, nil
 }

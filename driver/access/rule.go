@@ -3,7 +3,6 @@ package access
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"datera-flexvolume/datera"
 )
@@ -29,7 +28,7 @@ func (c Claim) conflicts(h Holder) bool {
 	if datera.SameIQN(h.IQN, c.IQN) {
 		return h.Claim && !c.Owner.Owns(h.Group)
 	}
-	return !c.ReadOnly || !reading.MatchString(h.Group)
+	return !c.ReadOnly || Grants(h.Group) != "ro"
 }
 
 // refuse says who keeps the claim out, and what to do; nil where nobody does.
@@ -54,10 +53,9 @@ func (c Claim) remedy(h Holder) string {
 		return "it has a session without a claim: stop what uses the volume there, or log it out"
 	case h.Group == "":
 		return "the volume's ACL policy lists it by itself: remove it there, or name it in exempt in the configuration"
-	case !strings.HasPrefix(h.Group, namePrefix):
-		return fmt.Sprintf("initiator group %s, which is not the driver's, lets it in: remove it from the volume's ACL policy, or name it in exempt in the configuration", h.Group)
 	case !c.Owner.Owns(h.Group):
-		return fmt.Sprintf("it has the volume by another PersistentVolume or cluster (initiator group %s): delete the pods that use that one, and wait until it is detached", h.Group)
+		return fmt.Sprintf("it has the volume by another PersistentVolume or cluster (initiator group %s): delete the pods that use that one, and wait until it is detached; "+
+			"if the group is other software's, remove it from the volume's ACL policy, or name it in exempt in the configuration", h.Group)
 	case c.Evicts:
 		return "delete the last pod there; from a dead node the volume is taken when the array has ended its session"
 	}

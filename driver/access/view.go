@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"datera-flexvolume/datera"
 )
@@ -30,7 +29,7 @@ func Survey(ctx context.Context, array Array, volumeID string) (*View, error) {
 	}
 	known := groups{}
 	for i, group := range found {
-		if ours.MatchString(group.Name) {
+		if Grants(group.Name) != "" {
 			known[group.Name] = &found[i]
 		}
 	}
@@ -51,13 +50,13 @@ func look(ctx context.Context, array Array, volumeID string, known groups) (*Vie
 			return nil, err
 		}
 		unread := slices.DeleteFunc(seen.acl.Groups(), func(name string) bool { return known[name] != nil })
-		if len(unread) == 0 {
-			return seen, nil
-		}
 		for _, name := range unread {
 			if known[name], err = array.InitiatorGroup(ctx, name); err != nil {
 				return nil, err
 			}
+		}
+		if len(unread) == 0 {
+			return seen, nil
 		}
 	}
 }
@@ -87,8 +86,7 @@ func (v *View) lets(c Claim) bool {
 
 // Groups are the names of the volume's own groups, of whichever owner: once the volume is gone they grant nothing.
 func (v *View) Groups() []string {
-	foreign := func(name string) bool { return !strings.Contains(name, volumePart(v.app.ID)) }
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(v.groups)), foreign)
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(v.groups)), func(name string) bool { return Grants(name) == "" })
 }
 
 // A Holder is who may reach a volume, or has a session.
@@ -99,9 +97,8 @@ type Holder struct {
 	Session bool
 }
 
-// Holders lists everybody whom the policy lets in, by whatever entry, and who has a session without that; also who is in one of
-// the volume's own groups to which the policy does not refer yet, if also says so. Left out are the exempt: initiators by their
-// IQN, groups by their name.
+// Holders lists everybody whom the policy lets in, by whatever entry, and who has a session without that; also the members of
+// groups to which the policy does not refer yet, if also says so. The exempt are left out.
 func (v *View) Holders(exempt []string, also func(group string) bool) []Holder {
 	var all []Holder
 	for _, iqn := range v.acl.IQNs() {

@@ -20,6 +20,7 @@ func (i *Installer) Check(ctx context.Context) error {
 	if configErr != nil {
 		return errors.Join(err, configErr)
 	}
+	err = errors.Join(err, i.checkIdentity(config))
 	if installed, _ := i.installed(); installed.Username == "" || installed.Password == "" {
 		err = errors.Join(err, i.needsCredentials(config))
 	}
@@ -35,7 +36,7 @@ func (i *Installer) checkRegistration(ctx context.Context, config driver.Config)
 	if registersByItself(config) {
 		return nil
 	}
-	iqn, err := i.Initiator.Name()
+	iqn, err := i.ownIQN()
 	if err != nil {
 		return err
 	}

@@ -208,12 +208,27 @@ func (h *host) lines() string {
 func (h *host) grant(iqns ...string) { h.grantIn("/root", iqns...) }
 
 func (h *host) grantIn(tenant string, iqns ...string) {
+	h.claim(tenant, "k8s_kubernetes_pv-1", iqns...)
+}
+
+// claim puts initiators into a group.
+func (h *host) claim(tenant, group string, iqns ...string) {
+	h.t.Helper()
 	members := []any{}
 	for _, iqn := range iqns {
 		members = append(members, map[string]any{"path": "/initiators/" + iqn})
 	}
-	_, err := h.array.Do(tenant, http.MethodPost, "/initiator_groups", map[string]any{"name": "k8s_kubernetes_pv-1", "members": members})
+	_, err := h.array.Do(tenant, http.MethodPost, "/initiator_groups", map[string]any{"name": group, "members": members})
 	require.NoError(h.t, err)
+}
+
+// through puts something between the installer and the array.
+func (h *host) through(between func(Array) Array) {
+	open := h.OpenArray
+	h.OpenArray = func(config driver.Config) (Array, error) {
+		array, err := open(config)
+		return between(array), err
+	}
 }
 
 // detachAll takes the access away again.

@@ -24,6 +24,7 @@ import (
 type Array interface {
 	Server() string
 	InitiatorByName(ctx context.Context, name string) (*datera.Initiator, error)
+	Initiator(ctx context.Context, iqn string) (*datera.Initiator, error)
 	RegisterInitiator(ctx context.Context, iqn, name string) (*datera.Initiator, error)
 	DeleteInitiator(ctx context.Context, iqn string) error
 	Tenants(ctx context.Context) ([]string, error)
@@ -47,6 +48,8 @@ type Installer struct {
 	Node string
 	// Attach replaces the configuration's attach mode unless it is empty.
 	Attach driver.AttachMode
+	// ClusterID replaces the configuration's cluster_id unless it is empty.
+	ClusterID string
 	// Credentials says whether the node's configuration holds the array's user name and password.
 	Credentials bool
 	// ControlPlane says that this node may be without open-iscsi: it serves kube-controller-manager.
@@ -57,13 +60,17 @@ type Installer struct {
 	// Load reads the configuration that is to be installed.
 	Load      func() (driver.Config, error)
 	OpenArray func(driver.Config) (Array, error)
-	Initiator Initiator
+	// AskCluster is for the identity of the cluster that this process runs in; nil: in none.
+	AskCluster func(context.Context) (string, error)
+	Initiator  Initiator
 	// Volumes lists what is attached to the host, by the journal in stateDir and by what the kernel shows.
 	Volumes func(ctx context.Context, stateDir string) ([]driver.VolumeStatus, error)
 	Report  func(Event)
 
 	changes    changes       // to the driver's folder; the real ones unless set
 	firstRetry time.Duration // a second unless set
+	clusterID  string        // what AskCluster answered
+	identified string        // the identity that was reported last
 	registered string        // the IQN that was found or put on the array last
 	said       map[Step]bool // steps that were reported and have not failed since
 }
@@ -142,6 +149,12 @@ func (i *Installer) installOnce(ctx context.Context) (success string, failures [
 	if err != nil {
 		return "", []failure{{StepConfiguration, err}}
 	}
+	config, identity, changed, err := i.identify(ctx, config)
+	if err != nil {
+		return "", []failure{{StepCluster, err}}
+	}
+	i.report(StepCluster, identity, changed && i.identified != config.ClusterID)
+	i.identified = config.ClusterID
 	if failed := i.place(config); failed != nil {
 		return "", []failure{*failed}
 	}

@@ -27,7 +27,8 @@ func TestInstall(t *testing.T) {
 	config := h.config()
 	require.Equal(t, []string{h.array.Address(), "admin", secret, node}, []string{config.ManagementIP, config.Username, config.Password, config.Node})
 	require.Equal(t, map[string]string{iqn: name}, h.array.Initiators("/root"))
-	require.Regexp(t, `\Aconfiguration  changed  /usr/libexec/kubernetes/kubelet-plugins/volume/exec/datera~iscsi/\.datera-config: attach mode controller, array 127\.0\.0\.1:\d+
+	require.Regexp(t, `\Acluster        changed  identity kubernetes, the cluster's name alone: .*
+configuration  changed  /usr/libexec/kubernetes/kubelet-plugins/volume/exec/datera~iscsi/\.datera-config: attach mode controller, array 127\.0\.0\.1:\d+
 driver         changed  /usr/libexec/kubernetes/kubelet-plugins/volume/exec/datera~iscsi/iscsi: version 1\.0\.0, sha256 [0-9a-f]{12}
 array          changed  http://127\.0\.0\.1:\d+ has node node-a with initiator iqn\.1993-08\.org\.debian:01:node-a as k8s_kubernetes_node-a
 host           ok       iscsid, iscsiadm, mkfs\.xfs are there
@@ -136,6 +137,15 @@ func TestWaitsUntilItCanGoOn(t *testing.T) {
 			},
 			func(h *host) { h.configure("") },
 			StepArray, "the user name or the password is wrong", true,
+		},
+		"an initiator name with capitals": {
+			func(h *host) { h.setInitiator("iqn.1993-08.org.debian:01:Node-A") }, func(h *host) { h.setInitiator(iqn) },
+			StepArray, "has capital letters", true,
+		},
+		"an initiator that is a node of another cluster": {
+			func(h *host) { require.NoError(h.t, h.array.RegisterInitiator(iqn, "k8s_prod_node-a")) },
+			func(h *host) { h.setInitiator(otherIQN) },
+			StepArray, `If this machine was a node of cluster "prod" before, delete that initiator`, true,
 		},
 		"an initiator that is another node's": {
 			func(h *host) { require.NoError(h.t, h.array.RegisterInitiator(iqn, "k8s_kubernetes_node-b")) },
@@ -272,8 +282,9 @@ func TestAnotherMachineUnderThisNodesName(t *testing.T) {
 	other.setInitiator(otherIQN)
 	other.install()
 	h.refuses("has another machine as node node-a: k8s_kubernetes_node-a is registered with initiator " + otherIQN + ", this node's is " + iqn)
-	h.refuses("remove initiator " + otherIQN + " on the array, or restore it in /etc/iscsi/initiatorname.iscsi and restart iscsid")
-	h.refuses("give each a `cluster` of its own")
+	h.refuses("delete initiator " + otherIQN + " on the array, or write it back to /etc/iscsi/initiatorname.iscsi and restart iscsid")
+	h.refuses(`another cluster called "kubernetes" uses this array`)
+	h.refuses("each cluster needs a `cluster` of its own")
 	require.NoError(t, h.another().Uninstall(t.Context(), 0))
 	require.Equal(t, map[string]string{otherIQN: name}, h.array.Initiators("/root"))
 	require.NoError(t, other.Check(t.Context()))

@@ -18,7 +18,7 @@ func (i *Installer) register(ctx context.Context, config driver.Config) (message
 	if registersByItself(config) {
 		return "the configuration has no user of the array: mount registers this node as the one of the volume's secretRef", false, nil
 	}
-	iqn, err := i.Initiator.Name()
+	iqn, err := i.ownIQN()
 	if err != nil {
 		return "", false, err
 	}
@@ -35,9 +35,7 @@ func (i *Installer) register(ctx context.Context, config driver.Config) (message
 		i.registered = iqn
 		return there, false, i.rememberInitiators(iqn)
 	case err == nil && !slices.Contains(own, found.ID):
-		return "", false, fmt.Errorf("%s has another machine as node %s: %s is registered with initiator %s, this node's is %s. If that is an old name of this node, "+
-			"remove initiator %[4]s on the array, or restore it in %[6]s and restart iscsid; if another cluster uses the array, give each a `cluster` of its own in datera-config",
-			array.Server(), config.Node, name, found.ID, iqn, initiatorFile)
+		return "", false, driver.NameTaken(array.Server(), config.Cluster, config.Node, found.ID, iqn)
 	case err != nil && !errors.Is(err, datera.ErrNotFound):
 		return "", false, fmt.Errorf("look up node %s on %s: %w", config.Node, array.Server(), err)
 	case err == nil:
@@ -57,10 +55,20 @@ func (i *Installer) register(ctx context.Context, config driver.Config) (message
 		}
 	}
 	if _, err := array.RegisterInitiator(ctx, iqn, name); err != nil {
+		err = driver.ExplainRegistration(err, array.Server(), config.Cluster, config.Node)
 		return "", false, fmt.Errorf("register node %s on %s: %w", config.Node, array.Server(), err)
 	}
 	i.registered = iqn
 	return there, true, i.rememberInitiators(iqn)
+}
+
+// ownIQN is the name of this host's initiator, in which the array and open-iscsi agree.
+func (i *Installer) ownIQN() (string, error) {
+	iqn, err := i.Initiator.Name()
+	if err != nil {
+		return "", err
+	}
+	return iqn, driver.CheckIQN(iqn)
 }
 
 // ownInitiators are the names that this host's initiator had when it was registered. Only these may be taken from the array:

@@ -10,7 +10,8 @@ type Step string
 
 // The steps, in their order.
 const (
-	StepUse           Step = "use" // whether volumes are in use; Uninstall only
+	StepUse           Step = "use"     // whether volumes are in use; Uninstall only
+	StepCluster       Step = "cluster" // which identity it has
 	StepConfiguration Step = "configuration"
 	StepDriver        Step = "driver"
 	StepArray         Step = "array"

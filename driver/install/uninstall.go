@@ -116,7 +116,7 @@ func (i *Installer) refuseAttached(ctx context.Context, config driver.Config) er
 	if !i.ControlPlane || config.Attach != driver.AttachController || i.KeepRegistration {
 		return nil
 	}
-	attached, err := i.attached(ctx, config)
+	attached, err := i.groupsWith(ctx, config, func(string) bool { return true }, isOfCluster(config.Cluster))
 	if err != nil {
 		return fmt.Errorf("look for volumes that kube-controller-manager has to detach: %w (--keep-registration does without the array)", err)
 	}
@@ -125,34 +125,6 @@ func (i *Installer) refuseAttached(ctx context.Context, config driver.Config) er
 	}
 	return fmt.Errorf("volumes of cluster %s are attached, and kube-controller-manager needs the driver to detach them: %s. Delete the pods that use them; "+
 		"`iscsi detach VOLUME NODE` takes a node away that Kubernetes has forgotten; --keep-registration does not ask the array", config.Cluster, strings.Join(attached, ", "))
-}
-
-// attached are the cluster's initiator groups that have members, of all tenants: detach looks there, too.
-func (i *Installer) attached(ctx context.Context, config driver.Config) (groups []string, err error) {
-	array, err := i.OpenArray(config)
-	if err != nil {
-		return nil, err
-	}
-	tenants, err := array.Tenants(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("list the tenants of %s: %w", array.Server(), err)
-	}
-	for _, tenant := range tenants {
-		config.Tenant = tenant
-		if array, err = i.OpenArray(config); err != nil {
-			return nil, err
-		}
-		found, err := array.InitiatorGroupsWithPrefix(ctx, driver.GroupPrefix(config.Cluster))
-		if err != nil {
-			return nil, fmt.Errorf("list the initiator groups of tenant %s of %s: %w", tenant, array.Server(), err)
-		}
-		for _, group := range found {
-			if len(group.Members) > 0 {
-				groups = append(groups, fmt.Sprintf("initiator group %s with %s", group.Name, strings.Join(group.Members, " and ")))
-			}
-		}
-	}
-	return groups, nil
 }
 
 // hide takes the executable from kubelet. A link to it stays until everything is done.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"datera-flexvolume/datera"
 	"datera-flexvolume/driver"
 )
 
@@ -116,6 +117,40 @@ func TestUninstallOfAControlPlane(t *testing.T) {
 		"an array that is away": {func(h *host) {
 			h.OpenArray = func(driver.Config) (Array, error) { return nil, os.ErrDeadlineExceeded }
 		}, []string{"timeout", "--keep-registration does without the array"}},
+		"a claim, whose group's name does not begin with the cluster's": {func(h *host) {
+			h.detachAll()
+			h.claim("/root", claimGroup, otherIQN)
+		}, []string{"initiator group " + claimGroup + " with " + otherIQN}},
+		"a claim of an initiator that is registered no more": {func(h *host) {
+			h.detachAll()
+			h.claim("/root", claimGroup, otherIQN)
+			h.through(func(array Array) Array { return forgetful{array} })
+		}, []string{"initiator group " + claimGroup + " with " + otherIQN}},
+		"a claim of a node of another cluster": {func(h *host) {
+			h.detachAll()
+			const third = "iqn.1993-08.org.debian:01:third"
+			require.NoError(h.t, h.array.RegisterInitiator(third, "k8s_prod_node-b"))
+			h.claim("/root", claimGroup, third)
+		}, nil},
+		"a user who may not list tenants": {func(h *host) {
+			h.detachAll()
+			h.through(func(array Array) Array { return secretive{array} })
+		}, []string{"list the tenants", "`tenants` in "}},
+		"a user who may not list tenants, and need not": {func(h *host) {
+			h.detachAll()
+			h.configure("tenants: []\n")
+			h.install()
+			h.through(func(array Array) Array { return secretive{array} })
+		}, nil},
+		"a volume of a tenant that is configured": {func(h *host) {
+			h.detachAll()
+			_, err := h.array.Do("/root", http.MethodPost, "/tenants", map[string]any{"name": "shop"})
+			require.NoError(h.t, err)
+			h.configure("tenants: [shop]\n")
+			h.install()
+			h.through(func(array Array) Array { return secretive{array} })
+			h.claim("/root/shop", claimGroup, otherIQN)
+		}, []string{"initiator group " + claimGroup + " with " + otherIQN}},
 		"a group without members": {func(h *host) {
 			h.detachAll()
 			h.grant()
@@ -150,6 +185,20 @@ func TestUninstallOfAControlPlane(t *testing.T) {
 			require.Equal(t, "version 1", h.read("iscsi"))
 		})
 	}
+}
+
+// secretive is an array whose user may not list tenants.
+type secretive struct{ Array }
+
+func (secretive) Tenants(context.Context) ([]string, error) {
+	return nil, &datera.APIError{Status: http.StatusForbidden, Name: "PermissionDeniedError"}
+}
+
+// forgetful is an array that has lost its initiators.
+type forgetful struct{ Array }
+
+func (forgetful) Initiator(context.Context, string) (*datera.Initiator, error) {
+	return nil, &datera.APIError{Status: http.StatusNotFound, Name: "NotFoundError"}
 }
 
 func TestUninstallOfAControlPlaneWaits(t *testing.T) {

@@ -258,7 +258,6 @@ func TestArrayMovesAPortal(t *testing.T) {
 		require.NoError(t, center.StartArray(context.Background()))
 	})
 	await(t, control, "(exec 3<>/dev/tcp/127.0.0.1/7717) 2>/dev/null")
-	shell(t, control, "rm -f /run/datera-iscsi/hints/"+volume.Name+".json") // a minute goes by
 	device := call(t, control, "attach", volume.Request(), "node-a").Reply.Device
 	require.Contains(t, device, ".77:3260")
 	require.NotContains(t, device, used+":3260")

@@ -23,10 +23,7 @@ func TestBlankDiskOfWhichTheArrayKnowsData(t *testing.T) {
 		volume lab.Volume
 		knows  func()
 	}{
-		"blocks in use": {source, func() {
-			require.NoError(t, center.Fault(t.Context(), "capacity", "1"))
-			shell(t, control, "rm -f /run/datera-iscsi/hints/*.json")
-		}},
+		"blocks in use": {source, func() { require.NoError(t, center.Fault(t.Context(), "capacity", "1")) }},
 		"a clone": {clone, func() {}},
 	} {
 		t.Run(name, func(t *testing.T) {

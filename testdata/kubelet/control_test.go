@@ -78,7 +78,7 @@ func TestControl(t *testing.T) {
 			k.step("VolumesAreAttached, node by node")
 
 			_, err := other.attacher(volume).Attach(volume, nodeB)
-			require.ErrorContains(t, err, "attach command failed, status: Failure, reason: volume kube-pv-datera-0 cannot be attached read-write to node node-b: node node-a (iqn.1993-08.org.debian:01:node-a) holds it",
+			require.ErrorContains(t, err, "attach command failed, status: Failure, reason: volume kube-pv-datera-0 cannot be attached read-write to node node-b: it is in use by node node-a (iqn.1993-08.org.debian:01:node-a)",
 				"two nodes may write to one file system")
 
 			require.NoError(t, k.expand(volume, "200Gi", "100Gi"))
@@ -97,7 +97,7 @@ func TestControl(t *testing.T) {
 
 			other.attach(volume, nodeB)
 			_, err = k.attacher(volume).Attach(volume, nodeA)
-			require.ErrorContains(t, err, "node node-b (iqn.1993-08.org.debian:01:node-b) holds it")
+			require.ErrorContains(t, err, "it is in use by node node-b (iqn.1993-08.org.debian:01:node-b)")
 			k.compare("control.txt")
 		})
 	}

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"datera-flexvolume/datera"
 )
 
 // deployment is what the story has put up: the pods of the example's Redis and their volumes.
@@ -133,8 +132,8 @@ func (s *story) gone(volume string) {
 	if s.err != nil {
 		return
 	}
-	_, err := s.array.InitiatorGroup(s.ctx, "k8s_kubernetes_"+volume)
-	s.check(datera.IsNotFound(err), "the array still has the initiator group of %s (%v)", volume, err)
+	groups, err := s.array.InitiatorGroupsContaining(s.ctx, "_"+volume[:min(len(volume), 31)])
+	s.check(err == nil && len(groups) == 0, "the array still has initiator groups of %s: %v (%v)", volume, groups, err)
 	s.say("array: no app instance and no initiator group of " + volume)
 }
 

@@ -92,14 +92,15 @@ func (s *story) heldBy(volume string, nodes ...string) {
 		want = append(want, s.cluster.Nodes[node].InitiatorName())
 	}
 	s.until(podLimit, fmt.Sprintf("volume %s is given to %v alone", volume, nodes), func() error {
-		group, err := s.array.InitiatorGroup(s.ctx, "k8s_kubernetes_"+volume)
-		if datera.IsNotFound(err) {
-			group, err = new(datera.InitiatorGroup), nil
-		}
+		groups, err := s.array.InitiatorGroupsContaining(s.ctx, "_rw_"+volume[:min(len(volume), 31)])
 		if err != nil {
 			return err
 		}
-		if got := strings.Join(group.Members, " "); got != strings.Join(want, " ") {
+		var members []string
+		for _, group := range groups {
+			members = append(members, group.Members...)
+		}
+		if got := strings.Join(members, " "); got != strings.Join(want, " ") {
 			return fmt.Errorf("its members are %q", got)
 		}
 		return nil
