@@ -76,7 +76,7 @@ func newCaller(w *world, word string) *caller {
 	} else {
 		c.pv, c.node, c.readOnly = who[:1], who[1:2], strings.HasSuffix(who, "r")
 	}
-	c.iqn = iqnOf(c.node, c.cluster)
+	c.iqn = hostIQN(c.node, c.cluster)
 	c.kernel = w.kernelOf(c.iqn)
 	return c
 }

@@ -230,7 +230,7 @@ func (w *world) abandon() {
 // as before, so nothing is walked twice; and of two reads of different callers, one after the other, only one order is.
 func explore(t *testing.T, s scenario) (orders, states int) {
 	t.Helper()
-	seen, a := map[[32]byte]bool{}, newArray(t)
+	seen, arrays := map[[32]byte]bool{}, arrays{}
 	stack := [][]string{nil}
 	for len(stack) > 0 {
 		path := stack[len(stack)-1]
@@ -238,7 +238,7 @@ func explore(t *testing.T, s scenario) (orders, states int) {
 		orders++
 		depth := 0
 		var before choice
-		run(t, a, s, func(w *world, choices []choice) int {
+		run(t, arrays.next(t), s, func(w *world, choices []choice) int {
 			defer func() { depth++ }()
 			if depth < len(path) {
 				next := slices.IndexFunc(choices, func(c choice) bool { return c.key() == path[depth] })
@@ -293,11 +293,11 @@ func commutes(before, next choice) bool {
 }
 
 // sample carries out an order that a seed chooses. Who was at work stays so more often than not: most calls are short.
-func sample(t *testing.T, a *array, s scenario, seed uint64) {
+func sample(t *testing.T, arrays *arrays, s scenario, seed uint64) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(seed, 0))
 	var last *caller
-	run(t, a, s, func(w *world, choices []choice) int {
+	run(t, arrays.next(t), s, func(w *world, choices []choice) int {
 		next := random.IntN(len(choices))
 		if choices[next].what != goes && random.IntN(8) > 0 {
 			next = slices.IndexFunc(choices, func(c choice) bool { return c.what == goes })
@@ -360,6 +360,5 @@ func (w *world) empty() {
 		w.expect(len(members) == 0, "%s is left in %s", members, name)
 	}
 	w.expect(len(w.sessions) == 0, "sessions are left: %v", w.sessions)
-	notes, err := filepath.Glob(filepath.Join(w.dir, "*", "run", "intents", "*"))
-	w.expect(err == nil && len(notes) == 0, "notes are left: %v", notes)
+	w.expect(len(w.files()) == 0, "files are left: %v", w.files())
 }

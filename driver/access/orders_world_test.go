@@ -85,19 +85,23 @@ type array struct {
 	server *dateratest.Server
 	client *datera.Client
 	way    http.RoundTripper
+	dir    string // of the hosts' files
+	served int
 }
 
 func newArray(t *testing.T) *array {
 	t.Helper()
 	server, err := dateratest.New(dateratest.Options{})
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, server.Close(context.WithoutCancel(t.Context()))) })
-	a := &array{server: server, way: server.Transport()}
+	dir, err := os.MkdirTemp(memory(), "orders-")
+	require.NoError(t, err)
+	a := &array{server: server, way: server.Transport(), dir: dir}
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	a.client, err = datera.New(datera.Config{Address: "sim.test", Scheme: "http", Username: "admin", Password: "password", Tenant: "/root", APIVersion: "2.2", Transport: a})
 	require.NoError(t, err)
 	for _, node := range []string{"A", "B", "C", "X"} {
 		for _, cluster := range []string{"kubernetes", "x"} {
-			require.NoError(t, server.RegisterInitiator(iqnOf(node, cluster), driver.InitiatorName(cluster, nodeName(node))))
+			require.NoError(t, server.RegisterInitiator(hostIQN(node, cluster), driver.InitiatorName(cluster, nodeName(node))))
 		}
 	}
 	_, err = a.client.Tenants(t.Context()) // logs in
@@ -105,16 +109,26 @@ func newArray(t *testing.T) *array {
 	return a
 }
 
+// arrays gives out arrays: each for some orders, as they grow slow.
+type arrays struct{ last *array }
+
+func (a *arrays) next(t *testing.T) *array {
+	t.Helper()
+	if a.last == nil || a.last.served == 50 {
+		a.last = newArray(t)
+	}
+	a.last.served++
+	return a.last
+}
+
 func newWorld(t *testing.T, a *array, s scenario) *world {
 	t.Helper()
-	dir, err := os.MkdirTemp(memory(), "orders-")
-	require.NoError(t, err)
 	w := &world{
-		scenario: s, array: a, dir: dir, wake: make(chan struct{}, 1), deleted: strings.Contains(s.who, "D"),
+		scenario: s, array: a, wake: make(chan struct{}, 1), deleted: strings.Contains(s.who, "D"),
 		groups: map[string]bool{}, lives: map[string]string{}, sessions: map[string]string{}, broken: map[string]bool{},
 	}
 	w.alive, w.end = context.WithCancel(t.Context())
-	_, err = a.server.CreateAppInstance(volumeName, 10)
+	_, err := a.server.CreateAppInstance(volumeName, 10)
 	require.NoError(t, err)
 	for _, word := range strings.Split(s.who, ",") {
 		w.callers = append(w.callers, newCaller(w, word))
@@ -127,7 +141,9 @@ func (w *world) close(t *testing.T) {
 	t.Helper()
 	w.end()
 	w.processes.Wait()
-	require.NoError(t, os.RemoveAll(w.dir))
+	for _, file := range w.files() {
+		require.NoError(t, os.Remove(file))
+	}
 	if _, found := w.volume(); found {
 		w.do(t, http.MethodPut, "/app_instances/"+volumeName, map[string]any{"admin_state": "offline", "force": true})
 		w.do(t, http.MethodDelete, "/app_instances/"+volumeName, nil)
@@ -159,7 +175,7 @@ func memory() string {
 
 func nodeName(node string) string { return "node-" + strings.ToLower(node) }
 
-func iqnOf(node, cluster string) string {
+func hostIQN(node, cluster string) string {
 	return "iqn.1993-08.org.debian:01:" + cluster + "-" + strings.ToLower(node)
 }
 
@@ -169,10 +185,7 @@ func (w *world) driver(c *caller) *driver.Driver {
 	if err != nil {
 		panic(err)
 	}
-	host := c.name
-	if w.oneHost {
-		host = "host"
-	}
+	host := w.host(c)
 	config.ManagementIP, config.Username, config.Password, config.Scheme = "sim.test", "admin", "password", "http"
 	config.Cluster, config.Node = c.cluster, nodeName(c.node)
 	config.StateDir, config.RunDir = filepath.Join(w.dir, host, "state"), filepath.Join(w.dir, host, "run")
@@ -346,13 +359,34 @@ func (w *world) fingerprint() [32]byte {
 	for _, c := range w.callers {
 		fmt.Fprint(hash, c.history, c.kernel, c.told != "", c.waits != nil, c.ended)
 	}
-	for _, folder := range []string{"run/intents", "run/deleted", "state/volumes", "state/leaving"} {
-		found, _ := filepath.Glob(filepath.Join(w.dir, "*", folder, "*"))
-		for _, path := range found {
-			fmt.Fprint(hash, w.readable(strings.TrimPrefix(path, w.dir)))
-		}
+	for _, file := range w.files() {
+		_, _ = io.WriteString(hash, w.readable(strings.TrimPrefix(file, w.dir)))
 	}
 	return [32]byte(hash.Sum(nil))
+}
+
+// files are those of the hosts that outlive a call, but the locks.
+func (w *world) files() []string {
+	var files []string
+	for _, folder := range []string{"run/intents", "run/deleted", "state/volumes", "state/leaving"} {
+		for _, c := range w.callers {
+			dir := filepath.Join(w.dir, w.host(c), folder)
+			entries, _ := os.ReadDir(dir)
+			for _, entry := range entries {
+				if path := filepath.Join(dir, entry.Name()); !slices.Contains(files, path) {
+					files = append(files, path)
+				}
+			}
+		}
+	}
+	return files
+}
+
+func (w *world) host(c *caller) string {
+	if w.oneHost {
+		return "host"
+	}
+	return strings.ReplaceAll(c.name, "/", "-")
 }
 
 func pathOf(r *http.Request) string {
