@@ -1,9 +1,9 @@
 package datera
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -23,9 +23,9 @@ func (c *Client) About(ctx context.Context) (About, error) {
 		return About{}, err
 	}
 	var about About
-	about.Clock, _ = http.ParseTime(a.date)
-	if a.status == http.StatusNotFound && json.Valid(a.body) {
-		return about, nil // an array that does not know the question
+	about.Clock, _ = http.ParseTime(a.header.Get("Date"))
+	if a.status >= 400 && a.status < 500 && !isPage(a.body) {
+		return about, nil // an array that does not know the question: 404, or 400 from an old one
 	}
 	if err := c.read(r, a, nil); err != nil {
 		return about, err
@@ -34,10 +34,15 @@ func (c *Client) About(ctx context.Context) (About, error) {
 		Versions []string `json:"api_versions"`
 	}
 	if err := json.Unmarshal(a.body, &said); err != nil {
-		return about, fmt.Errorf("understand the answer to %s: %w", c.name(r), err)
+		return about, c.unclear(r, err)
 	}
 	for _, version := range said.Versions {
 		about.Versions = append(about.Versions, strings.TrimPrefix(version, "v"))
 	}
 	return about, nil
+}
+
+// isPage says that an error is for people, from a server that is not the array or does not speak https.
+func isPage(body []byte) bool {
+	return bytes.HasPrefix(bytes.TrimSpace(body), []byte("<")) || bytes.Contains(bytes.ToUpper(body), []byte("HTTPS"))
 }

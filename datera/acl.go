@@ -6,13 +6,26 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 )
 
-// ACL lists who may log in to a target whose access control mode is deny_all.
+// ACL lists who may log in to a target whose access control mode is deny_all. A list is nil when the array does not show it:
+// that is not an empty one.
 type ACL struct {
 	Initiators      []Reference `json:"initiators"`
 	InitiatorGroups []Reference `json:"initiator_groups"`
+}
+
+// UnmarshalJSON makes sure that what is listed is what it is listed as.
+func (a *ACL) UnmarshalJSON(b []byte) error {
+	type plain ACL
+	if err := json.Unmarshal(b, (*plain)(a)); err != nil {
+		return err
+	}
+	err := errors.Join(allWithin("initiators", a.Initiators), allWithin("initiator_groups", a.InitiatorGroups))
+	if err != nil {
+		return fmt.Errorf("ACL policy: %w", err)
+	}
+	return nil
 }
 
 // RefersTo reports whether the members of a group may log in.
@@ -75,7 +88,17 @@ func (c *Client) SetAuth(ctx context.Context, storageInstancePath string, a Auth
 	if err != nil {
 		return fmt.Errorf("set the authentication of %s: %w", storageInstancePath, err)
 	}
-	_, err = c.do(ctx, request{method: put, at: under(storageInstancePath, "auth"), body: body, secrets: a.secrets()}, nil)
+	auth := under(storageInstancePath, "auth")
+	shows := func(there *Auth) error {
+		if there.Type != body.Type || there.TargetUserName != body.TargetUserName || there.InitiatorUserName != body.InitiatorUserName {
+			return fmt.Errorf("the authentication of %s is %q with the users %q and %q, not %q with %q and %q", storageInstancePath,
+				there.Type, there.TargetUserName, there.InitiatorUserName, body.Type, body.TargetUserName, body.InitiatorUserName)
+		}
+		return nil
+	}
+	_, err = change(ctx, c, request{method: put, at: auth, body: body, secrets: a.secrets()}, shows, func() (*Auth, error) {
+		return fetch(ctx, c, request{at: auth, secrets: a.secrets()}, func(*Auth) error { return nil })
+	})
 	return err
 }
 
@@ -85,31 +108,57 @@ type operation struct {
 	Op   string `json:"op"` // add or remove
 }
 
-// AddInitiatorGroup lets the members of a group log in to a target. It is no error when they may already.
+// AddInitiatorGroup lets the members of a group log in to a target. It is no error when they may already. What the array
+// answers does not show the ACL: the caller reads it.
 func (c *Client) AddInitiatorGroup(ctx context.Context, storageInstancePath, group string) error {
-	item := at("initiator_groups", group)
-	if item.err != nil {
-		return item.err
+	r, err := changeOfACL(storageInstancePath, group, "add")
+	if err != nil {
+		return err
 	}
-	err := c.call(ctx, put, under(storageInstancePath, "acl_policy", "initiator_groups"), operation{item.path, "add"}, nil)
-	if IsConflict(err) {
+	err = c.call(ctx, r.method, r.at, r.body, nil)
+	if !isRefusal(err) {
+		return err
+	}
+	there, readErr := c.acl(ctx, storageInstancePath)
+	if readErr == nil && there.RefersTo(group) {
 		return nil
 	}
-	return err
+	return errors.Join(err, readErr)
 }
 
 // RemoveInitiatorGroup keeps the members of a group out of a target again, unless another of its groups or its initiators
 // lets them in. It is no error when the ACL does not name the group, or the target is not there.
 func (c *Client) RemoveInitiatorGroup(ctx context.Context, storageInstancePath, group string) error {
-	item := at("initiator_groups", group)
-	if item.err != nil {
-		return item.err
+	r, err := changeOfACL(storageInstancePath, group, "remove")
+	if err != nil {
+		return err
 	}
-	err := c.call(ctx, put, under(storageInstancePath, "acl_policy", "initiator_groups"), operation{item.path, "remove"}, nil)
-	if IsNotFound(err) {
+	shows := func(a *ACL) error {
+		switch {
+		case a.InitiatorGroups == nil:
+			return fmt.Errorf("the ACL policy of %s does not show its initiator groups", storageInstancePath)
+		case a.RefersTo(group):
+			return fmt.Errorf("the ACL policy of %s still names initiator group %s: remove it there by hand", storageInstancePath, group)
+		}
 		return nil
 	}
+	_, err = change(ctx, c, r, shows, func() (*ACL, error) {
+		there, err := c.acl(ctx, storageInstancePath)
+		if IsNotFound(err) {
+			return &ACL{InitiatorGroups: []Reference{}}, nil
+		}
+		return there, err
+	})
 	return err
+}
+
+func changeOfACL(storageInstancePath, group, op string) (request, error) {
+	item := at("initiator_groups", group)
+	return request{method: put, at: under(storageInstancePath, "acl_policy", "initiator_groups"), body: operation{item.path, op}}, item.err
+}
+
+func (c *Client) acl(ctx context.Context, storageInstancePath string) (*ACL, error) {
+	return fetch(ctx, c, request{at: under(storageInstancePath, "acl_policy")}, func(*ACL) error { return nil })
 }
 
 // AppInstancesReferringTo lists the tenant's app instances with a target whose ACL names a group: their names, and of their
@@ -124,7 +173,11 @@ func (c *Client) AppInstancesReferringTo(ctx context.Context, group string) ([]A
 			ACL  ACL    `json:"acl_policy"`
 		} `json:"storage_instances"`
 	}
-	all, err := list[outline](ctx, c, at("app_instances"), "", 0)
+	elements, err := c.list(ctx, listing{collection: "app_instances"})
+	if err != nil {
+		return nil, err
+	}
+	all, err := understood[outline](c, listing{collection: "app_instances"}, elements)
 	if err != nil {
 		return nil, err
 	}
@@ -141,162 +194,4 @@ func (c *Client) AppInstancesReferringTo(ctx context.Context, group string) ([]A
 		}
 	}
 	return found, nil
-}
-
-// InitiatorGroup is a set of initiators that ACLs can name.
-type InitiatorGroup struct {
-	Path    string
-	Name    string
-	Tenant  string
-	Members []string // IQNs
-}
-
-// UnmarshalJSON takes the IQNs from the paths of the members.
-func (g *InitiatorGroup) UnmarshalJSON(b []byte) error {
-	var w struct {
-		Path    string      `json:"path"`
-		Name    string      `json:"name"`
-		Tenant  string      `json:"tenant"`
-		Members []Reference `json:"members"`
-	}
-	if err := json.Unmarshal(b, &w); err != nil {
-		return err
-	}
-	*g = InitiatorGroup{Path: w.Path, Name: w.Name, Tenant: w.Tenant, Members: lastElements(w.Members)}
-	return nil
-}
-
-func lastElements(references []Reference) []string {
-	var names []string
-	for _, r := range references {
-		names = append(names, r.last())
-	}
-	return names
-}
-
-// InitiatorGroups reads the groups of these names, in one request. Those that are not there are not in the map.
-func (c *Client) InitiatorGroups(ctx context.Context, names ...string) (map[string]*InitiatorGroup, error) {
-	found := make(map[string]*InitiatorGroup, len(names))
-	if len(names) == 0 {
-		return found, nil
-	}
-	for _, name := range names {
-		if err := checkName(name); err != nil {
-			return nil, fmt.Errorf("find initiator group: %w", err)
-		}
-	}
-	groups, err := list[InitiatorGroup](ctx, c, at("initiator_groups"), named(names...), len(names))
-	if err != nil {
-		return nil, err
-	}
-	for i := range groups {
-		if slices.Contains(names, groups[i].Name) {
-			found[groups[i].Name] = &groups[i]
-		}
-	}
-	return found, nil
-}
-
-// InitiatorGroupsWithPrefix lists the tenant's groups whose names begin so, sorted by name. The array's filter is not asked:
-// what its patterns can is known of whole names only.
-func (c *Client) InitiatorGroupsWithPrefix(ctx context.Context, prefix string) ([]InitiatorGroup, error) {
-	groups, err := list[InitiatorGroup](ctx, c, at("initiator_groups"), "", 0)
-	if err != nil {
-		return nil, err
-	}
-	groups = slices.DeleteFunc(groups, func(g InitiatorGroup) bool { return !strings.HasPrefix(g.Name, prefix) })
-	slices.SortFunc(groups, func(a, b InitiatorGroup) int { return strings.Compare(a.Name, b.Name) })
-	return groups, nil
-}
-
-// InitiatorGroup reads one group.
-func (c *Client) InitiatorGroup(ctx context.Context, name string) (*InitiatorGroup, error) {
-	return fetch[InitiatorGroup](ctx, c, get, at("initiator_groups", name), nil)
-}
-
-// CreateInitiatorGroup makes a group. When the array has one of this name it returns that as it is, with created false.
-func (c *Client) CreateInitiatorGroup(ctx context.Context, name string, iqns ...string) (group *InitiatorGroup, created bool, err error) {
-	body := struct {
-		Name    string   `json:"name"`
-		Members []pathTo `json:"members"`
-	}{name, []pathTo{}}
-	for _, iqn := range iqns {
-		member := at("initiators", iqn)
-		if member.err != nil {
-			return nil, false, member.err
-		}
-		body.Members = append(body.Members, pathTo{member.path})
-	}
-	if err := checkName(name); err != nil {
-		return nil, false, fmt.Errorf("create initiator group: %w", err)
-	}
-	return create(ctx, c, request{at: at("initiator_groups"), body: body}, func() (*InitiatorGroup, error) {
-		return c.InitiatorGroup(ctx, name)
-	})
-}
-
-// AddMember adds an initiator to a group and returns the group as it is then. It is no error when the
-// initiator is a member already.
-func (c *Client) AddMember(ctx context.Context, group, iqn string) (*InitiatorGroup, error) {
-	return c.changeMembers(ctx, group, iqn, "add")
-}
-
-// RemoveMember takes an initiator from a group and returns the group as it is then. It is no error when the
-// initiator is no member; a group that is not there is returned with no path and no members.
-func (c *Client) RemoveMember(ctx context.Context, group, iqn string) (*InitiatorGroup, error) {
-	return c.changeMembers(ctx, group, iqn, "remove")
-}
-
-func (c *Client) changeMembers(ctx context.Context, group, iqn, op string) (*InitiatorGroup, error) {
-	member := at("initiators", iqn)
-	if member.err != nil {
-		return nil, member.err
-	}
-	done := func(g *InitiatorGroup) bool { return slices.Contains(g.Members, iqn) == (op == "add") }
-	change := request{method: put, at: at("initiator_groups", group, "members"), body: operation{member.path, op}}
-	body, err := c.do(ctx, change, nil)
-	switch {
-	case err == nil:
-		if g := answeredGroup(body, group); g != nil && done(g) {
-			return g, nil
-		}
-	case isRefusal(err), IsNotFound(err) && op == "remove": // perhaps because it is so already
-	default:
-		return nil, err
-	}
-	g, readErr := c.InitiatorGroup(ctx, group)
-	switch {
-	case IsNotFound(readErr) && op == "remove":
-		return &InitiatorGroup{Name: group}, nil
-	case readErr != nil:
-		return nil, errors.Join(err, readErr)
-	case err != nil && !done(g):
-		return nil, err
-	}
-	return g, nil
-}
-
-// answeredGroup reads the answer to a change of members: the group, or the list of its members. Which of
-// them an array sends is not documented; nil for anything else.
-func answeredGroup(body []byte, name string) *InitiatorGroup {
-	var data json.RawMessage
-	if decode(body, &data) != nil {
-		return nil
-	}
-	var w struct {
-		Members []Reference `json:"members"`
-	}
-	if json.Unmarshal(data, &w.Members) != nil && (json.Unmarshal(data, &w) != nil || w.Members == nil) {
-		return nil
-	}
-	return &InitiatorGroup{Path: "/initiator_groups/" + name, Name: name, Members: lastElements(w.Members)}
-}
-
-// DeleteInitiatorGroup deletes a group. It is no error when it is not there.
-func (c *Client) DeleteInitiatorGroup(ctx context.Context, name string) error {
-	err := c.call(ctx, remove, at("initiator_groups", name), nil, nil)
-	if IsNotFound(err) {
-		return nil
-	}
-	return err
 }

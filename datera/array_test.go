@@ -1,6 +1,7 @@
 package datera
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -52,6 +54,7 @@ func newArray(t testing.TB, answer http.HandlerFunc) *array {
 
 func (a *array) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
 	a.mu.Lock()
 	a.calls = append(a.calls, call{Method: r.Method, Path: r.URL.EscapedPath(), Query: r.URL.RawQuery, Body: body, header: r.Header})
 	switch {
@@ -115,9 +118,26 @@ func data(w http.ResponseWriter, v any) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"data": v, "version": "v2.2", "request_time": 3})
 }
 
+// listOf answers with a list and its length.
+func listOf(elements ...any) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(map[string]any{"data": append([]any{}, elements...), "metadata": map[string]any{"total_count": len(elements)}})
+	}
+}
+
 // always answers with the same data.
 func always(v any) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { data(w, v) }
+}
+
+// appInstance is a whole app instance as the array shows it.
+func appInstance(name string) map[string]any {
+	const id = "b1ac5967-12aa-4959-b24c-c60dd40d0a13"
+	return map[string]any{"path": "/app_instances/" + id, "name": name, "id": id, "admin_state": "online", "storage_instances": []any{}}
+}
+
+func initiator(id, name, tenant string) map[string]any {
+	return map[string]any{"path": "/initiators/" + id, "id": id, "name": name, "tenant": tenant}
 }
 
 // inTurn answers the first request with the first handler and so on, the last one for ever.
@@ -169,6 +189,46 @@ func connect(t testing.TB, config Config) *Client {
 	return c
 }
 
+// virtual runs a test in virtual time, with an array that answers without sockets.
+func virtual(t *testing.T, answer http.HandlerFunc, run func(*testing.T, *array, *Client)) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &array{answer: answer}
+		run(t, a, connect(t, Config{Scheme: "http", Address: "array.test", Username: "admin", Password: password, Transport: a}))
+	})
+}
+
+// RoundTrip makes an array a transport to itself. A handler that gives up has broken the connection.
+func (a *array) RoundTrip(r *http.Request) (answer *http.Response, err error) {
+	sent := r.Clone(r.Context())
+	if r.Body == nil {
+		sent.Body = http.NoBody
+	}
+	done := make(chan *http.Response, 1)
+	go func() {
+		w := httptest.NewRecorder()
+		defer func() {
+			if recover() != nil {
+				close(done)
+				return
+			}
+			done <- w.Result()
+		}()
+		a.ServeHTTP(w, sent)
+	}()
+	select {
+	case answer, whole := <-done:
+		if !whole {
+			return nil, io.EOF
+		}
+		return answer, nil
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+}
+
+// breakOff ends the connection of a virtual array.
+func breakOff(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+
 func within(t testing.TB, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
@@ -188,5 +248,5 @@ func golden(t *testing.T, name string, got any) {
 	}
 	want, err := os.ReadFile(file)
 	require.NoError(t, err)
-	require.Equal(t, string(want), string(text), "requests differ from %s; DATERA_UPDATE=1 writes it anew", file)
+	require.Equal(t, string(want), string(text), "requests differ from %s; DATERA_UPDATE=1 writes it", file)
 }

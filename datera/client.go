@@ -15,7 +15,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,6 +29,8 @@ type Config struct {
 	Address      string       // host[:port] of the management address, IPv6 in brackets; port 7718 (https) or 7717 (http) by default
 	Scheme       string       // "https" (default) or "http"
 	CAFile       string       // PEM file with the authority that signed the array's certificate; empty: the system's
+	Fingerprint  string       // SHA-256 of the array's certificate: it is trusted, and no other one, whatever it says
+	ServerName   string       // that the array's certificate must be for; empty: the one in Address
 	Username     string       //
 	Password     string       `json:"-"`
 	RemoteServer string       // name of the LDAP server that knows the user; empty: the array itself does
@@ -39,7 +40,7 @@ type Config struct {
 	Driver       string       // names the caller to the array (header Datera-Driver)
 	Logger       *slog.Logger // nil: no log
 
-	Transport http.RoundTripper `json:"-"` // carries the requests; nil: the client's own, with CAFile
+	Transport http.RoundTripper `json:"-"` // carries the requests; nil: the client's own, with CAFile, Fingerprint and ServerName
 }
 
 // String names the array and the user, not the password.
@@ -139,7 +140,7 @@ func tenantPath(tenant string) string {
 }
 
 func (c *Client) checkTenant() error {
-	if ok, _ := regexp.MatchString(`^/root(/[A-Za-z_][A-Za-z0-9_.-]{0,63})*$`, c.tenant); !ok {
+	if !isTenant(c.tenant) {
 		return fmt.Errorf("%q is not the path of a tenant: expected /root or /root/name", c.tenant)
 	}
 	return nil
@@ -192,7 +193,7 @@ func (c *Client) do(ctx context.Context, r request, out any) ([]byte, error) {
 		ctx, cancel = context.WithTimeout(ctx, patience)
 		defer cancel()
 	}
-	r.tenant = c.tenant
+	r.tenant = cmp.Or(r.tenant, c.tenant)
 	// Another process may have renewed the key and lost it again before we used it: hence more than once.
 	for renewals, stale := 0, ""; ; renewals++ {
 		key, fresh, err := c.session.get(ctx, stale, c.login)
@@ -216,39 +217,4 @@ func (c *Client) do(ctx context.Context, r request, out any) ([]byte, error) {
 func (c *Client) call(ctx context.Context, method string, at place, body, out any) error {
 	_, err := c.do(ctx, request{method: method, at: at, body: body}, out)
 	return err
-}
-
-// fetch is call for those who want one entity.
-func fetch[T any](ctx context.Context, c *Client, method string, at place, body any) (*T, error) {
-	entity := new(T)
-	if err := c.call(ctx, method, at, body, entity); err != nil {
-		return nil, err
-	}
-	return entity, nil
-}
-
-// create makes a POST and falls back to reading what is there: when the array says that the name is taken,
-// and when the answer was lost, which leaves open whether the request was carried out. What is lost and not
-// there is asked for once more.
-func create[T any](ctx context.Context, c *Client, r request, read func() (*T, error)) (entity *T, created bool, err error) {
-	r.method = post
-	for attempt := 1; ; attempt++ {
-		entity = new(T)
-		_, err = c.do(ctx, r, entity)
-		lost := errors.Is(err, errLost)
-		if err == nil {
-			return entity, true, nil
-		}
-		if !lost && !errors.Is(err, ErrConflict) {
-			return nil, false, err
-		}
-		there, readErr := read()
-		switch {
-		case readErr == nil:
-			return there, false, nil
-		case lost && attempt == 1 && errors.Is(readErr, ErrNotFound):
-		default:
-			return nil, false, fmt.Errorf("%w; then %w", err, readErr)
-		}
-	}
 }

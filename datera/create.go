@@ -39,7 +39,8 @@ func (c *Client) CreateAppInstance(ctx context.Context, r AppInstanceRequest) (a
 	if err != nil {
 		return nil, false, fmt.Errorf("create app instance %q: %w", r.Name, err)
 	}
-	return create(ctx, c, request{at: at("app_instances"), body: body, secrets: r.Auth.secrets()}, func() (*AppInstance, error) {
+	asked := func(ai *AppInstance) error { return ai.is(r.Name) }
+	return create(ctx, c, request{at: at("app_instances"), body: body, secrets: r.Auth.secrets()}, asked, func() (*AppInstance, error) {
 		return c.AppInstance(ctx, r.Name)
 	})
 }

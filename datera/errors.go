@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 	"unicode"
@@ -25,9 +25,12 @@ var (
 	ErrNotFound = errors.New("not found on the array")
 	// ErrConflict: the array has such an entity already.
 	ErrConflict = errors.New("conflicts with what is on the array")
+	// ErrRefused: the array does not do what was asked, in this way or for this user.
+	ErrRefused = errors.New("refused by the array")
 
-	errLost   = errors.New("the connection broke before the whole answer was there")
-	errNoData = errors.New("the answer holds no data: is this the array's API?")
+	errLost    = errors.New("the connection broke before the whole answer was there")
+	errNoData  = errors.New("the answer holds no data: is this the array's API?")
+	errUnclear = errors.New("cannot use the answer")
 )
 
 // APIError is an answer of the array other than success.
@@ -55,7 +58,7 @@ func (e *APIError) Error() string {
 	return text
 }
 
-// Is makes ErrNotFound and ErrConflict match.
+// Is makes the sentinels match.
 //
 // Only the array itself can say that something is not there: a 404 without the name of an error comes from
 // a proxy or another server, and one with InvalidRouteError from an array that does not know the URL.
@@ -66,6 +69,12 @@ func (e *APIError) Is(target error) bool {
 		return e.Status == http.StatusNotFound && e.Name != "" && e.Name != "InvalidRouteError"
 	case ErrConflict:
 		return e.Status == http.StatusConflict
+	case ErrRefused:
+		// A 401 is about the session, unless it says otherwise.
+		return slices.Contains([]int{http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusUnprocessableEntity}, e.Status) ||
+			e.Status == http.StatusUnauthorized && e.Name == "PermissionDeniedError"
+	case errLost:
+		return e.Status == http.StatusBadGateway || e.Status == http.StatusGatewayTimeout
 	}
 	return false
 }
@@ -82,11 +91,14 @@ func IsAuth(err error) bool {
 	return errors.As(err, &e) && e.Status == http.StatusUnauthorized
 }
 
-// isRefusal says that the array found fault with the request itself.
-func isRefusal(err error) bool {
+// isFault says that the array found fault with the request itself.
+func isFault(err error) bool {
 	var e *APIError
-	return errors.As(err, &e) && (e.Status == http.StatusBadRequest || e.Status == http.StatusConflict)
+	return errors.As(err, &e) && (e.Status == http.StatusBadRequest || e.Status == http.StatusUnprocessableEntity)
 }
+
+// isRefusal says that the array found fault with the request itself, or with what is there already.
+func isRefusal(err error) bool { return isFault(err) || IsConflict(err) }
 
 // Lengths, in characters, to which foreign text in errors is cut.
 const (
@@ -123,12 +135,14 @@ func (c *Client) apiError(r request, a answer) *APIError {
 func (c *Client) answerHint(r request, e *APIError, a answer, isJSON bool) string {
 	switch {
 	case a.status >= 300 && a.status < 400:
-		return fmt.Sprintf("the server redirects to %q, which is not followed: check scheme, address and port", printable(c.redact(r, a.location), maxDetail))
+		return fmt.Sprintf("the server redirects to %q, which is not followed: check scheme, address and port", printable(c.redact(r, a.header.Get("Location")), maxDetail))
 	case e.Name == "UnsupportedVersionError":
 		return fmt.Sprintf("the array does not speak API version 2.%d: set another", c.minor)
 	case !isJSON && a.status == http.StatusBadRequest && bytes.Contains(bytes.ToUpper(a.body), []byte("HTTPS")):
 		return "the server speaks https on this port: set the scheme to https, or the port of plain http (7717 by default)"
-	case !isJSON && a.status != http.StatusServiceUnavailable:
+	case a.status == http.StatusBadGateway || a.status == http.StatusGatewayTimeout:
+		return "a proxy before the array got no answer from it"
+	case !isJSON && a.status != http.StatusServiceUnavailable && a.status != http.StatusTooManyRequests:
 		return "this is not an answer of the array's API: check address and port"
 	}
 	return ""
@@ -182,6 +196,10 @@ func (c *Client) transportError(r request, err error) error {
 		err = u.Err // it repeats method and URL
 	}
 	e := &transportError{cause: err, lost: isLost(err)}
+	if hint := c.certificateHint(err); hint != "" {
+		e.text = fmt.Sprintf("%s: %s", c.name(r), hint)
+		return e
+	}
 	e.text = fmt.Sprintf("%s: %s", c.name(r), printable(c.redact(r, err.Error()), maxMessage))
 	if hint := c.transportHint(err); hint != "" {
 		e.text += ": " + hint
@@ -205,25 +223,14 @@ func isLost(err error) bool {
 // transportHint says what to do about a request that got no answer.
 func (c *Client) transportHint(err error) string {
 	var (
-		authority x509.UnknownAuthorityError
-		name      x509.HostnameError
-		invalid   x509.CertificateInvalidError
-		record    tls.RecordHeaderError
-		dns       *net.DNSError
-		timeout   net.Error
-		text      = err.Error()
+		record  tls.RecordHeaderError
+		dns     *net.DNSError
+		timeout net.Error
+		text    = err.Error()
 	)
 	switch {
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return "the server speaks plain http on this port: set the scheme to http, or the port of https (7718 by default)"
-	case errors.As(err, &authority) && c.config.CAFile != "":
-		return "the array's certificate is not signed by the authority in CA file " + c.config.CAFile
-	case errors.As(err, &authority):
-		return "the array's certificate is not signed by an authority that this host knows: set the CA file to the PEM file of the one that signed it"
-	case errors.As(err, &name):
-		return "address the array by a name or IP that its certificate is for, or give it a certificate for this one"
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return "renew the array's certificate, or correct this host's clock"
 	case strings.Contains(text, `malformed HTTP response "\x15\x03`):
 		return "the server speaks https on this port: set the scheme to https, or the port of plain http (7717 by default)"
 	case errors.As(err, &record), strings.Contains(text, "malformed HTTP"):
@@ -237,7 +244,7 @@ func (c *Client) transportHint(err error) string {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return fmt.Sprintf("nothing answered within %s: check address, routes and firewall", dialTimeout)
 	case errors.Is(err, resty.ErrResponseBodyTooLarge):
-		return fmt.Sprintf("the answer is larger than %d MiB: is this the array's API?", bodyLimit>>20)
+		return fmt.Sprintf("the answer is larger than %d MiB, so it was not read: is this the array's API, or does it hold too many objects for one answer?", bodyLimit>>20)
 	case isLost(err):
 		return errLost.Error()
 	}

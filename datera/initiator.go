@@ -25,8 +25,25 @@ func (i *Initiator) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, (*plain)(i)); err != nil {
 		return err
 	}
+	ofPath := Reference{Path: i.Path}.last()
 	if i.ID == "" {
-		i.ID = Reference{Path: i.Path}.last()
+		i.ID = ofPath
+	}
+	switch {
+	case i.Path != "" && !SameIQN(i.ID, ofPath):
+		return fmt.Errorf("initiator %s has the id %q", printable(i.Path, maxDetail), printable(i.ID, maxDetail))
+	case !isIQN(i.ID):
+		return fmt.Errorf("%q is not the name of an initiator", printable(i.ID, maxDetail))
+	case i.Name == "":
+		return fmt.Errorf("initiator %s does not say its name", i.ID)
+	}
+	return nil
+}
+
+// is says whether an initiator is the one with this IQN.
+func (i *Initiator) is(iqn string) error {
+	if !SameIQN(i.ID, iqn) {
+		return fmt.Errorf("it is initiator %s, not %s", i.ID, iqn)
 	}
 	return nil
 }
@@ -54,7 +71,7 @@ func (e *SharedNameError) Error() string {
 
 // Initiator reads the initiator with this IQN, of the tenant or inherited from a parent.
 func (c *Client) Initiator(ctx context.Context, iqn string) (*Initiator, error) {
-	return fetch[Initiator](ctx, c, get, at("initiators", iqn), nil)
+	return fetch(ctx, c, request{at: at("initiators", iqn)}, func(i *Initiator) error { return i.is(iqn) })
 }
 
 // InitiatorByName finds an initiator by its name; errors.Is(err, ErrNotFound) when there is none, a
@@ -63,11 +80,10 @@ func (c *Client) InitiatorByName(ctx context.Context, name string) (*Initiator, 
 	if err := checkInitiatorName(name); err != nil {
 		return nil, err
 	}
-	found, err := list[Initiator](ctx, c, at("initiators"), named(name), 0)
+	found, err := c.initiatorsNamed(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	found = slices.DeleteFunc(found, func(i Initiator) bool { return i.Name != name })
 	inherited := func(i Initiator) bool { return i.Tenant != c.tenant }
 	if own := slices.DeleteFunc(slices.Clone(found), inherited); len(own) > 0 {
 		found = own
@@ -85,6 +101,46 @@ func (c *Client) InitiatorByName(ctx context.Context, name string) (*Initiator, 
 	return nil, shared
 }
 
+// initiatorsNamed asks by a filter. That there is none is said by the whole list alone: an array may read a filter in another
+// way, and a node that is taken for unknown keeps its access to volumes.
+func (c *Client) initiatorsNamed(ctx context.Context, name string) ([]Initiator, error) {
+	l := listing{collection: "initiators"}
+	elements, ok, err := c.filtered(ctx, l, name, initiatorName)
+	if err != nil {
+		return nil, err
+	}
+	found, err := c.exactly(l, elements, name)
+	if ok && len(found) > 0 || err != nil {
+		return found, err
+	}
+	if elements, err = c.unfiltered(ctx, l, name, initiatorName); err != nil {
+		return nil, err
+	}
+	return c.exactly(l, elements, name)
+}
+
+func (c *Client) exactly(l listing, elements []json.RawMessage, name string) ([]Initiator, error) {
+	called := slices.DeleteFunc(slices.Clone(elements), func(element json.RawMessage) bool {
+		its, err := initiatorName(element)
+		return err == nil && its != name
+	})
+	return understood[Initiator](c, l, called)
+}
+
+// initiatorName is the name of an element of a list of initiators.
+func initiatorName(element json.RawMessage) (string, error) {
+	var w struct {
+		Name string `json:"name"`
+	}
+	if err := json.Unmarshal(element, &w); err != nil {
+		return "", err
+	}
+	if w.Name == "" {
+		return "", fmt.Errorf("an initiator does not say its name: %s", printable(string(element), maxDetail))
+	}
+	return w.Name, nil
+}
+
 // RegisterInitiator makes an IQN known under a name. It is no error when it is already, in the tenant or
 // in a parent; when it has another name, the error is an *InitiatorNameError.
 func (c *Client) RegisterInitiator(ctx context.Context, iqn, name string) (*Initiator, error) {
@@ -96,12 +152,18 @@ func (c *Client) RegisterInitiator(ctx context.Context, iqn, name string) (*Init
 		return nil, err
 	}
 	body := map[string]any{"id": iqn, "name": name}
-	i, created, err := create(ctx, c, request{at: at("initiators"), body: body}, read)
+	asked := func(i *Initiator) error {
+		if i.Name != name {
+			return fmt.Errorf("initiator %s has the name %q, not %q", i.ID, i.Name, name)
+		}
+		return i.is(iqn)
+	}
+	i, created, err := create(ctx, c, request{at: at("initiators"), body: body}, asked, read)
 	if isInherited(err) {
 		i, err = read()
 		if err == nil && i.Name != name && c.minor >= 2 { // 2.1 knows no force
 			body["force"] = true
-			i, created, err = create(ctx, c, request{at: at("initiators"), body: body}, read)
+			i, created, err = create(ctx, c, request{at: at("initiators"), body: body}, asked, read)
 		}
 	}
 	switch {

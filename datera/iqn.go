@@ -18,3 +18,9 @@ func (a ACL) IQNs() []string { return lastElements(a.Initiators) }
 
 // Groups are the names of the groups whose members the ACL lets in.
 func (a ACL) Groups() []string { return lastElements(a.InitiatorGroups) }
+
+// isIQN tells the name of an initiator or target from other text.
+func isIQN(name string) bool {
+	kind, rest, _ := strings.Cut(name, ".")
+	return rest != "" && slices.ContainsFunc([]string{"iqn", "eui", "naa"}, func(known string) bool { return strings.EqualFold(kind, known) })
+}

@@ -208,8 +208,8 @@ func TestGroupsWithAPrefix(t *testing.T) {
 			groups, err := c.InitiatorGroupsWithPrefix(ctx, "k8s_a_")
 			require.NoError(t, err)
 			require.Equal(t, []datera.InitiatorGroup{
-				{Path: "/initiator_groups/k8s_a_pv-1", Name: "k8s_a_pv-1", Members: []string{iqn}},
-				{Path: "/initiator_groups/k8s_a_pv-2", Name: "k8s_a_pv-2"},
+				{Path: "/initiator_groups/k8s_a_pv-1", Name: "k8s_a_pv-1", Tenant: groups[0].Tenant, Members: []string{iqn}},
+				{Path: "/initiator_groups/k8s_a_pv-2", Name: "k8s_a_pv-2", Tenant: groups[1].Tenant, Members: []string{}},
 			}, groups)
 		})
 	}

@@ -2,7 +2,9 @@ package datera
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -75,63 +77,93 @@ func TestRequests(t *testing.T) {
 			return err
 		}},
 		{"add-member", "", func(ctx context.Context, c *Client) error { _, err := c.AddMember(ctx, "shop_db1", iqn); return err }},
-		{"remove-member", "", func(ctx context.Context, c *Client) error { _, err := c.RemoveMember(ctx, "shop_db1", iqn); return err }},
+		{"remove-member", "", func(ctx context.Context, c *Client) error { _, err := c.RemoveMember(ctx, "removed", iqn); return err }},
 		{"delete-group", "", func(ctx context.Context, c *Client) error { return c.DeleteInitiatorGroup(ctx, "shop_db1") }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			a := newArray(t, func(w http.ResponseWriter, r *http.Request) {
-				if r.Method == post {
-					w.WriteHeader(201) // any 2xx is success
-				}
-				data(w, map[string]any{"name": "shop_db1"})
-			})
+			a := newArray(t, answerAsked)
 			config := a.config()
 			config.APIVersion = test.version
-			require.NoError(t, test.do(within(t, 5e9), connect(t, config)))
+			require.NoError(t, test.do(t.Context(), connect(t, config)))
 			requests[test.name] = a.recorded()
 		})
 	}
 	golden(t, "requests", requests)
 }
 
+// answerAsked answers as the array does: the changes of a list's elements with the element.
+func answerAsked(w http.ResponseWriter, r *http.Request) {
+	if r.Method == post {
+		w.WriteHeader(201) // any 2xx is success
+	}
+	_, path, _ := strings.Cut(r.URL.Path, "/v2.")
+	path = path[1:]
+	switch members := group(iqn); {
+	case strings.HasSuffix(path, "/auth"):
+		var auth map[string]any
+		_ = json.NewDecoder(r.Body).Decode(&auth)
+		data(w, auth)
+	case strings.HasSuffix(path, "/acl_policy"):
+		data(w, map[string]any{"path": path, "initiators": []any{}, "initiator_groups": []any{}})
+	case strings.HasSuffix(path, "/volume-1"):
+		data(w, map[string]any{"path": path, "name": "volume-1", "uuid": "6c26437d-0a7d-4f5e-9d0f-0f6a3d0f8a11", "size": 32, "capacity_in_use": 0})
+	case strings.HasPrefix(path, "/initiators"), strings.HasSuffix(path, "/members"):
+		data(w, initiator(iqn, "node 1", "/root"))
+	case strings.HasPrefix(path, "/initiator_groups/removed"):
+		members["members"] = []any{}
+		fallthrough
+	case strings.HasPrefix(path, "/initiator_groups"):
+		members["path"], members["name"] = "/initiator_groups/shop_db1", "shop_db1"
+		if strings.HasSuffix(path, "/removed") {
+			members["path"], members["name"] = path, "removed"
+		}
+		data(w, members)
+	default:
+		data(w, appInstance("shop_db1"))
+	}
+}
+
 func TestRequestsAreListedByFilter(t *testing.T) {
 	t.Parallel()
 	a := newArray(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/v2.2/initiators" {
-			data(w, []map[string]any{{"id": iqn, "name": "node 1"}, {"id": "iqn.2020-01.org.other:1", "name": "node 10"}})
-			return
+		switch r.URL.Path {
+		case "/v2.2/initiators":
+			listOf(initiator(iqn, "node-1", "/root"), initiator("iqn.2020-01.org.other:1", "node-10", "/root"))(w, r)
+		case "/v2.2/initiator_groups/db-2":
+			refuse(w, 404, "NotFoundError", "does not exist")
+		case "/v2.2/initiator_groups":
+			listOf(map[string]any{"name": "db.1", "path": "/initiator_groups/db.1", "members": []any{}})(w, r)
+		default:
+			data(w, map[string]any{"name": "db.1", "path": "/initiator_groups/db.1", "members": []any{map[string]any{"path": "/initiators/" + iqn, "name": "node 1"}, "/initiators/iqn.2020-01.org.other:1"}})
 		}
-		// A server may match more than it was asked for.
-		data(w, []map[string]any{
-			{"name": "db.1", "path": "/initiator_groups/db.1", "members": []any{map[string]any{"path": "/initiators/" + iqn, "name": "node 1"}, "/initiators/iqn.2020-01.org.other:1"}},
-			{"name": "dbx1", "members": nil},
-		})
 	})
 	c := a.client(t)
-	ctx := within(t, 5e9)
+	ctx := t.Context()
 
 	groups, err := c.InitiatorGroups(ctx, "db.1", "db-2")
 	require.NoError(t, err)
 	require.Equal(t, map[string]*InitiatorGroup{"db.1": {Path: "/initiator_groups/db.1", Name: "db.1", Members: []string{iqn, "iqn.2020-01.org.other:1"}}}, groups)
-	require.EqualValues(t, 2, c.Requests(), "one login and one list")
 
-	initiator, err := c.InitiatorByName(ctx, "node 1")
+	initiator, err := c.InitiatorByName(ctx, "node-1")
 	require.NoError(t, err)
 	require.Equal(t, iqn, initiator.ID)
 
 	groups, err = c.InitiatorGroups(ctx)
 	require.NoError(t, err)
 	require.Empty(t, groups)
+	listed, err := c.InitiatorGroupsContaining(ctx, "b.")
+	require.NoError(t, err)
+	require.Equal(t, []InitiatorGroup{{Path: "/initiator_groups/db.1", Name: "db.1", Members: []string{}}}, listed)
 	golden(t, "list", a.recorded())
 }
 
 func TestHeaders(t *testing.T) {
 	t.Parallel()
-	a := newArray(t, always(map[string]any{}))
+	a := newArray(t, always(appInstance("shop_db1")))
 	config := a.config()
 	config.Driver, config.Tenant, config.RemoteServer = "driver 1.0", "shop", "ldap1"
 	c := connect(t, config)
-	_, err := c.AppInstance(within(t, 5e9), "shop_db1")
+	_, err := c.AppInstance(t.Context(), "shop_db1")
 	require.NoError(t, err)
 
 	require.Len(t, a.calls, 2)
@@ -152,7 +184,7 @@ func TestRequestsRefusedBeforehand(t *testing.T) {
 	t.Parallel()
 	a := newArray(t, always(nil))
 	c := a.client(t)
-	ctx := within(t, 5e9)
+	ctx := t.Context()
 	for name, do := range map[string]func() error{
 		"slash":            func() error { _, err := c.AppInstance(ctx, "a/b"); return err },
 		"dots":             func() error { _, err := c.AppInstance(ctx, ".."); return err },
@@ -205,7 +237,7 @@ func TestCreateAppInstanceRefusedBeforehand(t *testing.T) {
 		"2.1 and policy":   {AppInstanceRequest{Name: "shop_db1", SizeGiB: 1, PlacementPolicy: "default"}, "API version 2.1"},
 		"2.1 and override": {AppInstanceRequest{Name: "shop_db1", SizeGiB: 1, Template: "basic"}, "API version 2.1"},
 	} {
-		_, _, err := c.CreateAppInstance(within(t, 5e9), test.request)
+		_, _, err := c.CreateAppInstance(t.Context(), test.request)
 		require.ErrorContains(t, err, test.why, name)
 	}
 	require.Zero(t, c.Requests())
@@ -251,6 +283,9 @@ func TestNew(t *testing.T) {
 		"no user":          {func(c *Config) { c.Username = "" }, "user name and password"},
 		"driver":           {func(c *Config) { c.Driver = "a\nb" }, "name of the driver"},
 		"CA file":          {func(c *Config) { c.CAFile = "/nowhere/ca.pem" }, "/nowhere/ca.pem"},
+		"fingerprint":      {func(c *Config) { c.Fingerprint = "abc" }, "64 hexadecimal digits"},
+		"pin without TLS":  {func(c *Config) { c.Fingerprint, c.Scheme = strings.Repeat("ab", 32), "http" }, "the scheme is http"},
+		"server name":      {func(c *Config) { c.ServerName = "a b" }, "host name or an IP address"},
 		"CA file, not PEM": {func(c *Config) { c.CAFile = "requests_test.go" }, "no certificate"},
 	} {
 		config := Config{Address: "array", Username: "admin", Password: password}

@@ -16,7 +16,7 @@ import (
 )
 
 func read(ctx context.Context, c *Client) error {
-	_, err := c.AppInstance(ctx, "shop_db1")
+	_, err := c.Metadata(ctx, "shop_db1")
 	return err
 }
 
@@ -36,10 +36,10 @@ func TestSessionIsSharedByProcesses(t *testing.T) {
 	t.Parallel()
 	a := newArray(t, always(map[string]any{}))
 	config, file := cached(t, a)
-	require.NoError(t, read(within(t, 5e9), connect(t, config)))
+	require.NoError(t, read(t.Context(), connect(t, config)))
 
 	second := connect(t, config)
-	require.NoError(t, read(within(t, 5e9), second))
+	require.NoError(t, read(t.Context(), second))
 	require.EqualValues(t, 1, second.Requests(), "the second process needs no login")
 	require.Equal(t, 1, a.loginCount())
 
@@ -76,10 +76,10 @@ func TestSessionNeedsLogin(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a := newArray(t, always(map[string]any{}))
 			config, file := cached(t, a)
-			require.NoError(t, read(within(t, 5e9), connect(t, config)))
+			require.NoError(t, read(t.Context(), connect(t, config)))
 			spoil(t, &config, file())
 			c := connect(t, config)
-			require.NoError(t, read(within(t, 5e9), c))
+			require.NoError(t, read(t.Context(), c))
 			require.EqualValues(t, 2, c.Requests(), "a login and a read")
 		})
 	}
@@ -90,14 +90,14 @@ func TestSessionOfAnotherPasswordIsNotUsed(t *testing.T) {
 	t.Parallel()
 	a := newArray(t, always(map[string]any{}))
 	config, _ := cached(t, a)
-	require.NoError(t, read(within(t, 5e9), connect(t, config)))
+	require.NoError(t, read(t.Context(), connect(t, config)))
 	wrong := config
 	wrong.Password = "wrong-" + password
-	err := read(within(t, 5e9), connect(t, wrong))
+	err := read(t.Context(), connect(t, wrong))
 	require.True(t, IsAuth(err), "%v", err)
 
 	right := connect(t, config)
-	require.NoError(t, read(within(t, 5e9), right))
+	require.NoError(t, read(t.Context(), right))
 	require.EqualValues(t, 1, right.Requests(), "the key of the right password is still there")
 }
 
@@ -107,25 +107,25 @@ func TestSessionRenewal(t *testing.T) {
 		a := newArray(t, always(map[string]any{}))
 		config, _ := cached(t, a)
 		c := connect(t, config)
-		require.NoError(t, read(within(t, 5e9), c))
+		require.NoError(t, read(t.Context(), c))
 		a.expire()
-		require.NoError(t, read(within(t, 5e9), c))
+		require.NoError(t, read(t.Context(), c))
 		require.EqualValues(t, 2+3, c.Requests(), "refused read, login, read")
 
 		third := connect(t, config)
-		require.NoError(t, read(within(t, 5e9), third))
+		require.NoError(t, read(t.Context(), third))
 		require.EqualValues(t, 1, third.Requests(), "the new key was kept")
 	})
 	t.Run("renewed by another process", func(t *testing.T) {
 		a := newArray(t, always(map[string]any{}))
 		config, _ := cached(t, a)
 		first, second := connect(t, config), connect(t, config)
-		require.NoError(t, read(within(t, 5e9), first))
-		require.NoError(t, read(within(t, 5e9), second))
+		require.NoError(t, read(t.Context(), first))
+		require.NoError(t, read(t.Context(), second))
 		a.expire()
-		require.NoError(t, read(within(t, 5e9), first))
+		require.NoError(t, read(t.Context(), first))
 		before := second.Requests()
-		require.NoError(t, read(within(t, 5e9), second))
+		require.NoError(t, read(t.Context(), second))
 		require.EqualValues(t, 2, second.Requests()-before, "refused read, read with the other's key")
 		require.Equal(t, 2, a.loginCount())
 	})
@@ -133,20 +133,20 @@ func TestSessionRenewal(t *testing.T) {
 		a := newArray(t, always(map[string]any{}))
 		config, _ := cached(t, a)
 		first, second := connect(t, config), connect(t, config)
-		require.NoError(t, read(within(t, 5e9), second))
+		require.NoError(t, read(t.Context(), second))
 		a.expire()
-		require.NoError(t, read(within(t, 5e9), first))
+		require.NoError(t, read(t.Context(), first))
 		a.expire()
-		require.NoError(t, read(within(t, 5e9), second))
+		require.NoError(t, read(t.Context(), second))
 		require.Equal(t, 3, a.loginCount())
 	})
 	t.Run("refused for ever", func(t *testing.T) {
 		a := newArray(t, refusing(401, "PermissionDeniedError", "not for you"))
 		c := a.client(t)
-		err := read(within(t, 5e9), c)
+		err := read(t.Context(), c)
 		require.True(t, IsAuth(err), "%v", err)
 		require.EqualValues(t, 2, c.Requests(), "a key fresh from the array is not renewed")
-		require.Error(t, read(within(t, 5e9), c))
+		require.Error(t, read(t.Context(), c))
 		require.EqualValues(t, 2+3, c.Requests(), "an old key is renewed once")
 	})
 	t.Run("by many at once", func(t *testing.T) {
@@ -158,7 +158,7 @@ func TestSessionRenewal(t *testing.T) {
 			var all sync.WaitGroup
 			errs := make(chan error, 32)
 			for i := range cap(errs) {
-				all.Go(func() { errs <- read(within(t, 5e9), clients[i%2]) })
+				all.Go(func() { errs <- read(t.Context(), clients[i%2]) })
 			}
 			all.Wait()
 			for range cap(errs) {
@@ -185,7 +185,7 @@ func TestLoginFailures(t *testing.T) {
 			config := s.config()
 			config.Tenant, config.TokenDir = "shop", t.TempDir()
 			c := connect(t, config)
-			err := read(within(t, 5e9), c)
+			err := read(t.Context(), c)
 			for _, want := range test.want {
 				require.ErrorContains(t, err, want)
 			}
@@ -201,10 +201,10 @@ func TestFailedRenewalDropsTheKey(t *testing.T) {
 	a := newArray(t, always(map[string]any{}))
 	config, file := cached(t, a)
 	c := connect(t, config)
-	require.NoError(t, read(within(t, 5e9), c))
+	require.NoError(t, read(t.Context(), c))
 	path := file()
 	a.Config.Handler = refusing(401, "AuthFailedError", "user was deleted")
-	require.True(t, IsAuth(read(within(t, 5e9), c)))
+	require.True(t, IsAuth(read(t.Context(), c)))
 	require.NoFileExists(t, path)
 }
 
@@ -228,21 +228,30 @@ func TestSessionWaits(t *testing.T) {
 	t.Parallel()
 	a := newArray(t, always(map[string]any{}))
 	config, file := cached(t, a)
-	require.NoError(t, read(within(t, 5e9), connect(t, config)))
+	require.NoError(t, read(t.Context(), connect(t, config)))
 	lock := flock.New(file() + ".lock")
 	require.NoError(t, lock.Lock())
 	a.expire()
 
 	c := connect(t, config)
-	err := read(within(t, 50*time.Millisecond), c)
-	require.ErrorIs(t, err, context.DeadlineExceeded)
+	after := func(requests int64) func() bool { // of which the last was refused for its key
+		return func() bool { return c.Requests() == requests && len(c.session.turn) == 1 }
+	}
+	ctx, giveUp := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- read(ctx, c) }()
+	require.Eventually(t, after(1), time.Minute, time.Millisecond, "it waits for the lock")
+	giveUp()
+	err := <-done
+	require.ErrorIs(t, err, context.Canceled)
 	require.ErrorContains(t, err, "wait for the login of another process")
 
-	done := make(chan error, 1)
-	ctx := within(t, 5e9)
-	go func() { done <- read(ctx, c) }()
-	require.Eventually(t, func() bool { return len(c.session.turn) == 1 }, 5*time.Second, time.Millisecond, "it waits for the lock")
-	err = read(within(t, 20*time.Millisecond), c)
+	whole := t.Context()
+	go func() { done <- read(whole, c) }()
+	require.Eventually(t, after(2), time.Minute, time.Millisecond, "it waits for the lock")
+	ctx, giveUp = context.WithCancel(t.Context())
+	giveUp()
+	_, _, err = c.session.get(ctx, "", nil)
 	require.ErrorContains(t, err, "wait for another login")
 	require.NoError(t, lock.Unlock())
 	require.NoError(t, <-done)
@@ -273,7 +282,7 @@ func TestUnusableTokenDir(t *testing.T) {
 			spoil(t, &config, a.URL)
 			var log strings.Builder
 			config.Logger = textLog(&log)
-			require.NoError(t, read(within(t, 5e9), connect(t, config)))
+			require.NoError(t, read(t.Context(), connect(t, config)))
 			require.Contains(t, log.String(), "session keys of the array cannot be kept")
 			require.NotContains(t, log.String(), password)
 			left, err := filepath.Glob(filepath.Join(config.TokenDir, ".session-*"))

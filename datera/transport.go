@@ -2,15 +2,14 @@ package datera
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -29,7 +28,7 @@ func newHTTP(config Config, requests *atomic.Int64) (*resty.Client, error) {
 	transport := config.Transport
 	if transport == nil {
 		var err error
-		if transport, err = newTransport(config.CAFile); err != nil {
+		if transport, err = newTransport(config); err != nil {
 			return nil, err
 		}
 	}
@@ -42,17 +41,10 @@ func newHTTP(config Config, requests *atomic.Int64) (*resty.Client, error) {
 	return client.SetResponseBodyLimit(bodyLimit).SetLogger(silent{}), nil
 }
 
-func newTransport(caFile string) (*http.Transport, error) {
-	var authorities *x509.CertPool // nil: the system's
-	if caFile != "" {
-		pem, err := os.ReadFile(caFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the CA file of the array: %w", err)
-		}
-		authorities = x509.NewCertPool()
-		if !authorities.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("CA file %s holds no certificate in PEM form", caFile)
-		}
+func newTransport(config Config) (*http.Transport, error) {
+	trust, err := newTLS(config)
+	if err != nil {
+		return nil, err
 	}
 	return &http.Transport{
 		// No proxy, whatever the environment says: the management network is a direct one, and a proxy that
@@ -60,7 +52,7 @@ func newTransport(caFile string) (*http.Transport, error) {
 		Proxy:               nil,
 		DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
 		TLSHandshakeTimeout: dialTimeout,
-		TLSClientConfig:     &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:     trust,
 		IdleConnTimeout:     time.Minute,
 		MaxIdleConnsPerHost: 8,
 	}, nil
@@ -83,15 +75,14 @@ func (silent) Warnf(string, ...any)  {}
 func (silent) Debugf(string, ...any) {}
 
 type answer struct {
-	status   int
-	location string // of a redirect
-	date     string // when the array says it is
-	body     []byte
+	status int
+	header http.Header
+	body   []byte
 }
 
-// send makes a request until the array answers anything but "busy", without looking into the answer.
-// Repeated are: 503 and a refused connection (the array fails over) until ctx ends; an idempotent request
-// whose answer was lost, twice. Nothing else.
+// send makes a request until the array answers anything but "not now", without looking into the answer. Repeated are: what
+// was not carried out, until ctx ends (503, 429, an array that starts, and a refused connection while it fails over); an
+// idempotent request to which a proxy had no answer, until ctx ends; and one whose answer was lost, twice.
 func (c *Client) send(ctx context.Context, r request) (answer, error) {
 	started, lost := time.Now(), 0
 	delays := backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, Multiplier: 2, MaxInterval: 5 * time.Second}
@@ -100,7 +91,7 @@ func (c *Client) send(ctx context.Context, r request) (answer, error) {
 		switch {
 		case ctx.Err() != nil && err != nil:
 			return answer{}, fmt.Errorf("%s: no answer; tried %d times in %s: %w", c.name(r), tries, since(started), ctx.Err())
-		case err == nil && a.status != http.StatusServiceUnavailable:
+		case err == nil && !c.passes(r, a):
 			return a, nil
 		case err == nil:
 			err = c.apiError(r, a)
@@ -110,10 +101,43 @@ func (c *Client) send(ctx context.Context, r request) (answer, error) {
 			return answer{}, err
 		}
 		c.log.Debug("request to the array will be repeated", "method", r.method, "path", r.at.path, "tries", tries, "err", err)
-		if cause := wait(ctx, delays.NextBackOff()); cause != nil {
+		if cause := wait(ctx, max(delays.NextBackOff(), retryAfter(a.header))); cause != nil {
 			return answer{}, fmt.Errorf("%w; tried %d times in %s: %w", err, tries, since(started), cause)
 		}
 	}
+}
+
+// passes says that the array, or a proxy before it, has only no time for the request now.
+func (c *Client) passes(r request, a answer) bool {
+	switch a.status {
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
+		return true
+	case http.StatusBadGateway, http.StatusGatewayTimeout:
+		return r.method != post // it may have been carried out
+	case http.StatusInternalServerError: // python-sdk, src/dfs_sdk/connection.py
+		return strings.Contains(c.apiError(r, a).Message, "still initializing")
+	}
+	return false
+}
+
+// longestPause bounds for how long the array may ask to be left alone.
+const longestPause = 20 * time.Second
+
+// retryAfter is when the array asks to be asked again: in so many seconds, or at a time by its own clock.
+func retryAfter(header http.Header) time.Duration {
+	text := header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(text, 10, 32); err == nil {
+		return min(time.Duration(seconds)*time.Second, longestPause)
+	}
+	then, err := http.ParseTime(text)
+	if err != nil {
+		return 0
+	}
+	now, err := http.ParseTime(header.Get("Date"))
+	if err != nil {
+		now = time.Now()
+	}
+	return min(then.Sub(now), longestPause)
 }
 
 func since(t time.Time) time.Duration { return time.Since(t).Round(time.Millisecond) }
@@ -157,7 +181,7 @@ func (c *Client) once(ctx context.Context, r request) (answer, error) {
 	if res.IsSuccess() && cutOff(res.Body()) {
 		return answer{}, c.transportError(r, io.ErrUnexpectedEOF)
 	}
-	return answer{status: res.StatusCode(), location: res.Header().Get("Location"), date: res.Header().Get("Date"), body: res.Body()}, nil
+	return answer{status: res.StatusCode(), header: res.Header(), body: res.Body()}, nil
 }
 
 func (c *Client) url(r request) string {
@@ -179,7 +203,12 @@ func (c *Client) read(r request, a answer, out any) error {
 		return nil
 	}
 	if err := decode(a.body, out); err != nil {
-		return fmt.Errorf("understand the answer to %s: %w", c.name(r), err)
+		return c.unclear(r, err)
 	}
 	return nil
+}
+
+// unclear is an answer that is not about what was asked, or does not say it.
+func (c *Client) unclear(r request, err error) error {
+	return fmt.Errorf("%w to %s: %w", errUnclear, c.name(r), err)
 }

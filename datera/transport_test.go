@@ -3,26 +3,17 @@ package datera
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -50,11 +41,11 @@ func TestBusyThenExpiredThenBusyAgain(t *testing.T) {
 	a.answer = inTurn(always(map[string]any{}), busy, func(w http.ResponseWriter, r *http.Request) {
 		a.expire()
 		refuse(w, 401, "AuthFailedError", "expired")
-	}, busy, always(map[string]any{"name": "shop_db1"}))
+	}, busy, always(appInstance("shop_db1")))
 	c := a.client(t)
-	require.NoError(t, read(within(t, 5e9), c))
+	require.NoError(t, read(t.Context(), c))
 	before := c.Requests()
-	ai, err := c.AppInstance(within(t, 5e9), "shop_db1")
+	ai, err := c.AppInstance(t.Context(), "shop_db1")
 	require.NoError(t, err)
 	require.Equal(t, "shop_db1", ai.Name)
 	require.EqualValues(t, 5, c.Requests()-before, "503, 401, login, 503, 200")
@@ -64,18 +55,8 @@ func TestBusyLogin(t *testing.T) {
 	t.Parallel()
 	s := newPlain(t, inTurn(busy, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"key":"k"}`) }, always(map[string]any{})))
 	c := connect(t, s.config())
-	require.NoError(t, read(within(t, 5e9), c))
+	require.NoError(t, read(t.Context(), c))
 	require.EqualValues(t, 3, c.Requests())
-}
-
-func TestBusyForEver(t *testing.T) {
-	t.Parallel()
-	c := newArray(t, busy).client(t)
-	started := time.Now()
-	_, _, err := c.CreateAppInstance(within(t, 500*time.Millisecond), AppInstanceRequest{Name: "shop_db1", SizeGiB: 1})
-	require.ErrorIs(t, err, context.DeadlineExceeded)
-	require.Regexp(t, `POST http://.*/v2.2/app_instances: 503 Service Unavailable: failing over; tried 3 times in \d+ms: context deadline exceeded`, err.Error())
-	require.Less(t, time.Since(started), 2*time.Second)
 }
 
 func TestCancelled(t *testing.T) {
@@ -83,16 +64,6 @@ func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	c := newArray(t, func(w http.ResponseWriter, r *http.Request) { cancel(); busy(w, r) }).client(t)
 	require.ErrorIs(t, read(ctx, c), context.Canceled)
-}
-
-func TestNoAnswer(t *testing.T) {
-	t.Parallel()
-	release := make(chan struct{})
-	a := newArray(t, func(http.ResponseWriter, *http.Request) { <-release })
-	t.Cleanup(func() { close(release) }) // before the server closes
-	err := read(within(t, 100*time.Millisecond), a.client(t))
-	require.ErrorIs(t, err, context.DeadlineExceeded)
-	require.ErrorContains(t, err, "no answer; tried 1 times in")
 }
 
 // Not parallel: the port must stay free until the array comes back on it.
@@ -103,17 +74,19 @@ func TestConnectionRefused(t *testing.T) {
 	require.NoError(t, l.Close())
 	config := Config{Scheme: "http", Address: address, Username: "admin", Password: password}
 
-	err = read(within(t, 200*time.Millisecond), connect(t, config))
-	require.ErrorIs(t, err, context.DeadlineExceeded)
-	require.ErrorContains(t, err, "nothing listens there")
-	require.ErrorContains(t, err, "tried 2 times")
-
 	// The array comes back while the client waits.
+	tried := make(chan struct{}, 1)
+	config.Logger = slog.New(slog.NewTextHandler(writing(func([]byte) {
+		select {
+		case tried <- struct{}{}:
+		default:
+		}
+	}), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	c := connect(t, config)
 	done := make(chan error, 1)
-	ctx := within(t, 5e9)
+	ctx := t.Context()
 	go func() { done <- read(ctx, c) }()
-	require.Eventually(t, func() bool { return c.Requests() > 1 }, 5*time.Second, time.Millisecond, "the first try has failed")
+	<-tried // in vain
 	a := newArray(t, always(map[string]any{}))
 	l, err = net.Listen("tcp", address)
 	require.NoError(t, err)
@@ -123,6 +96,10 @@ func TestConnectionRefused(t *testing.T) {
 	require.NoError(t, <-done)
 	require.GreaterOrEqual(t, c.Requests(), int64(3))
 }
+
+type writing func([]byte)
+
+func (w writing) Write(p []byte) (int, error) { w(p); return len(p), nil }
 
 func TestLostAnswers(t *testing.T) {
 	t.Parallel()
@@ -134,32 +111,32 @@ func TestLostAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			t.Run("read", func(t *testing.T) {
-				require.NoError(t, read(within(t, 5e9), newArray(t, inTurn(lose, lose, always(map[string]any{}))).client(t)))
+				require.NoError(t, read(t.Context(), newArray(t, inTurn(lose, lose, always(map[string]any{}))).client(t)))
 			})
 			t.Run("change", func(t *testing.T) {
 				a := newArray(t, inTurn(lose, lose, always(map[string]any{})))
-				require.NoError(t, a.client(t).SetMetadata(within(t, 5e9), "shop_db1", nil))
+				require.NoError(t, a.client(t).SetMetadata(t.Context(), "shop_db1", nil))
 				require.Len(t, a.recorded(), 3)
 			})
 			t.Run("for ever", func(t *testing.T) {
 				t.Parallel()
 				a := newArray(t, lose)
-				err := a.client(t).SetMetadata(within(t, 5e9), "shop_db1", nil)
+				err := a.client(t).SetMetadata(t.Context(), "shop_db1", nil)
 				require.ErrorIs(t, err, errLost)
 				require.ErrorContains(t, err, "the connection broke")
 				require.Len(t, a.recorded(), 1+repetitions)
 			})
 			t.Run("create, which was carried out", func(t *testing.T) {
-				a := newArray(t, inTurn(lose, always(map[string]any{"name": "shop_db1", "id": "1"})))
-				ai, created, err := a.client(t).CreateAppInstance(within(t, 5e9), AppInstanceRequest{Name: "shop_db1", SizeGiB: 1})
+				a := newArray(t, inTurn(lose, always(appInstance("shop_db1"))))
+				ai, created, err := a.client(t).CreateAppInstance(t.Context(), AppInstanceRequest{Name: "shop_db1", SizeGiB: 1})
 				require.NoError(t, err)
 				require.False(t, created, "whose it is cannot be known")
-				require.Equal(t, "1", ai.ID)
+				require.Equal(t, "shop_db1", ai.Name)
 				require.Equal(t, []string{"POST", "GET"}, methods(a))
 			})
 			t.Run("create, which was not", func(t *testing.T) {
-				a := newArray(t, inTurn(lose, refusing(404, "NotFoundError", "does not exist"), always(map[string]any{"name": "shop_db1", "id": "1"})))
-				_, created, err := a.client(t).CreateAppInstance(within(t, 5e9), AppInstanceRequest{Name: "shop_db1", SizeGiB: 1})
+				a := newArray(t, inTurn(lose, refusing(404, "NotFoundError", "does not exist"), always(appInstance("shop_db1"))))
+				_, created, err := a.client(t).CreateAppInstance(t.Context(), AppInstanceRequest{Name: "shop_db1", SizeGiB: 1})
 				require.NoError(t, err)
 				require.True(t, created)
 				require.Equal(t, []string{"POST", "GET", "POST"}, methods(a))
@@ -172,21 +149,21 @@ func TestLostAnswers(t *testing.T) {
 					}
 					refuse(w, 404, "NotFoundError", "does not exist")
 				})
-				_, _, err := a.client(t).CreateAppInstance(within(t, 5e9), AppInstanceRequest{Name: "shop_db1", SizeGiB: 1})
+				_, _, err := a.client(t).CreateAppInstance(t.Context(), AppInstanceRequest{Name: "shop_db1", SizeGiB: 1})
 				require.ErrorIs(t, err, errLost)
 				require.ErrorContains(t, err, "does not exist")
 				require.Equal(t, []string{"POST", "GET", "POST", "GET"}, methods(a))
 			})
 			t.Run("performance policy", func(t *testing.T) {
 				a := newArray(t, inTurn(lose, always(map[string]any{})))
-				require.NoError(t, a.client(t).SetPerformancePolicy(within(t, 5e9), volPath, PerformancePolicy{TotalIOPSMax: 5}))
+				require.NoError(t, a.client(t).SetPerformancePolicy(t.Context(), volPath, PerformancePolicy{TotalIOPSMax: 5}))
 				require.Equal(t, []string{"POST", "PUT"}, methods(a))
 			})
 		})
 	}
 	t.Run("empty answer to a create", func(t *testing.T) {
-		a := newArray(t, inTurn(func(http.ResponseWriter, *http.Request) {}, always(map[string]any{"name": "shop_db1"})))
-		_, created, err := a.client(t).CreateAppInstance(within(t, 5e9), AppInstanceRequest{Name: "shop_db1", SizeGiB: 1})
+		a := newArray(t, inTurn(func(http.ResponseWriter, *http.Request) {}, always(appInstance("shop_db1"))))
+		_, created, err := a.client(t).CreateAppInstance(t.Context(), AppInstanceRequest{Name: "shop_db1", SizeGiB: 1})
 		require.NoError(t, err)
 		require.False(t, created)
 	})
@@ -199,15 +176,6 @@ func methods(a *array) (methods []string) {
 	return methods
 }
 
-func TestNothingElseIsRepeated(t *testing.T) {
-	t.Parallel()
-	for _, status := range []int{400, 403, 404, 405, 409, 422, 429, 500, 501, 502, 504} {
-		a := newArray(t, refusing(status, "SomeError", "no"))
-		require.Error(t, read(within(t, 5e9), a.client(t)))
-		require.Len(t, a.recorded(), 1, status)
-	}
-}
-
 func TestRedirectIsNotFollowed(t *testing.T) {
 	t.Parallel()
 	var followed atomic.Bool
@@ -215,7 +183,7 @@ func TestRedirectIsNotFollowed(t *testing.T) {
 	a := newArray(t, func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, other.URL+"/elsewhere", http.StatusFound)
 	})
-	err := read(within(t, 5e9), a.client(t))
+	err := read(t.Context(), a.client(t))
 	require.ErrorContains(t, err, other.URL+"/elsewhere")
 	require.ErrorContains(t, err, "not followed")
 	require.False(t, followed.Load())
@@ -235,7 +203,7 @@ func TestBodyIsBounded(t *testing.T) {
 			_, _ = w.Write(bytes.Repeat([]byte(" "), 1<<20))
 		}
 	})
-	require.ErrorContains(t, read(within(t, 5e9), a.client(t)), "larger than 16 MiB")
+	require.ErrorContains(t, read(t.Context(), a.client(t)), "larger than 16 MiB")
 }
 
 func TestNotTheArray(t *testing.T) {
@@ -247,124 +215,26 @@ func TestNotTheArray(t *testing.T) {
 		"page":         {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>hello</html>") }, "is this the array's API?"},
 		"other JSON":   {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"hello":1}`) }, "holds no data"},
 		"null":         {always(nil), "holds no data"},
-		"other type":   {always("text"), "understand the answer to GET http://"},
+		"other type":   {always("text"), "cannot use the answer to GET http://"},
 		"missing page": {http.NotFound, "404 Not Found: 404 page not found; this is not an answer of the array's API: check address and port"},
 		"version":      {refusing(400, "UnsupportedVersionError", "no v2.2"), "does not speak API version 2.2"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := read(within(t, 5e9), newArray(t, test.answer).client(t))
+			err := read(t.Context(), newArray(t, test.answer).client(t))
 			require.ErrorContains(t, err, test.want)
 			require.NotErrorIs(t, err, ErrNotFound, "only the array can say so")
 		})
 	}
 }
 
-// tcp serves raw connections.
-func tcp(t *testing.T, serve func(net.Conn)) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() { defer conn.Close(); serve(conn) }()
-		}
-	}()
-	return l.Addr().String()
-}
-
-func speakSSH(conn net.Conn) {
-	_, _ = conn.Read(make([]byte, 1))
-	_, _ = io.WriteString(conn, "SSH-2.0-OpenSSH_9.6\r\n")
-}
-
-func TestTLS(t *testing.T) {
-	t.Parallel()
-	secure := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == put {
-			fmt.Fprint(w, `{"key":"k"}`)
-			return
-		}
-		data(w, map[string]any{})
-	}))
-	secure.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
-	t.Cleanup(secure.Close)
-	secureAddress := secure.Listener.Addr().String()
-	insecure := newPlain(t, always(nil))
-	ca := writePEM(t, secure.Certificate().Raw)
-	otherCA, _ := selfSigned(t, time.Hour)
-	expiredCA, expired := selfSigned(t, -time.Hour)
-	expiredServer := tcp(t, func(conn net.Conn) {
-		_ = tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{expired}}).Handshake()
-	})
-	_, port, err := net.SplitHostPort(secureAddress)
-	require.NoError(t, err)
-	alert := func(conn net.Conn) { // what servers other than Go's answer to plain http on a TLS port
-		_, _ = conn.Read(make([]byte, 4096))
-		_, _ = conn.Write([]byte{0x15, 3, 1, 0, 2, 2, 0x46})
-	}
-
-	for name, test := range map[string]struct {
-		scheme, address, ca string
-		want                string // empty: it works
-	}{
-		"verified":                  {"https", secureAddress, ca, ""},
-		"default scheme":            {"", secureAddress, ca, ""},
-		"unknown authority":         {"https", secureAddress, "", "set the CA file"},
-		"another authority":         {"https", secureAddress, otherCA, "not signed by the authority in CA file " + otherCA},
-		"another name":              {"https", "localhost:" + port, ca, "address the array by a name or IP"},
-		"expired":                   {"https", expiredServer, expiredCA, "renew the array's certificate"},
-		"plain http on this port":   {"https", insecure.Listener.Addr().String(), "", "set the scheme to http, or the port of https (7718"},
-		"https addressed by http":   {"http", secureAddress, "", "set the scheme to https"},
-		"the same, another server":  {"http", tcp(t, alert), "", "set the scheme to https"},
-		"another protocol":          {"http", tcp(t, speakSSH), "", "what listens there is not the array's API"},
-		"another protocol by https": {"https", tcp(t, speakSSH), "", "what listens there is not the array's API"},
-		"unknown host":              {"https", "array.invalid", "", "cannot resolve the name"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			c := connect(t, Config{Scheme: test.scheme, Address: test.address, CAFile: test.ca, Username: "admin", Password: password})
-			err := read(within(t, 5e9), c)
-			if test.want == "" {
-				require.NoError(t, err)
-				return
-			}
-			require.ErrorContains(t, err, test.want)
-			require.ErrorContains(t, err, c.Server())
-			require.NotContains(t, err.Error(), password)
-			require.EqualValues(t, 1, c.Requests(), "such an error is final")
-		})
-	}
-}
-
-func writePEM(t *testing.T, certificate []byte) string {
-	file := filepath.Join(t.TempDir(), "ca.pem")
-	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate}), 0o600))
-	return file
-}
-
-// selfSigned makes a certificate for 127.0.0.1 that ends after d.
-func selfSigned(t *testing.T, d time.Duration) (file string, certificate tls.Certificate) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(d),
-	}
-	raw, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	require.NoError(t, err)
-	return writePEM(t, raw), tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key}
-}
-
 func TestTransportHints(t *testing.T) {
 	t.Parallel()
 	c := newArray(t, nil).client(t)
 	for want, err := range map[string]error{
-		"has no way there":     &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EHOSTUNREACH)},
-		"nothing answered":     &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded},
-		"the connection broke": io.ErrUnexpectedEOF,
+		"has no way there":      &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EHOSTUNREACH)},
+		"nothing answered":      &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded},
+		"the connection broke":  io.ErrUnexpectedEOF,
+		"nothing listens there": &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)},
 	} {
 		require.ErrorContains(t, c.transportError(request{method: get}, err), want)
 	}
@@ -401,9 +271,9 @@ func TestSecretsStaySecret(t *testing.T) {
 			var log bytes.Buffer
 			config.Logger = textLog(&log)
 			c := connect(t, config)
-			errs := []error{c.SetAuth(within(t, 5e9), siPath, chap)}
-			_, _, err := c.CreateAppInstance(within(t, 5e9), AppInstanceRequest{Name: "shop_db1", SizeGiB: 1, Auth: chap})
-			errs = append(errs, err, a.client(t).SetAuth(within(t, 5e9), siPath, chap))
+			errs := []error{c.SetAuth(t.Context(), siPath, chap)}
+			_, _, err := c.CreateAppInstance(t.Context(), AppInstanceRequest{Name: "shop_db1", SizeGiB: 1, Auth: chap})
+			errs = append(errs, err, a.client(t).SetAuth(t.Context(), siPath, chap))
 			for _, err := range errs {
 				require.Error(t, err)
 				require.NotContains(t, err.Error(), "canary")

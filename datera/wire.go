@@ -2,13 +2,11 @@ package datera
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"math"
 	"net/url"
 	"path"
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -46,27 +44,74 @@ func under(entity string, elements ...string) place {
 // Reference points at another entity.
 type Reference struct {
 	Path   string `json:"path"`
-	Name   string `json:"name,omitempty"` // the last element of Path when the array gives none
+	Name   string `json:"name,omitempty"` // the last element of Path; of an initiator the label that it has beside
 	Tenant string `json:"tenant,omitempty"`
 }
 
-// UnmarshalJSON takes an object or, as old products write it, the bare path.
+// UnmarshalJSON takes an object or, as old products write it, the bare path. What says its name and has another in its path
+// could be either, so it is an error.
 func (r *Reference) UnmarshalJSON(b []byte) error {
-	if len(b) > 0 && b[0] == '"' {
-		*r = Reference{}
-		if err := json.Unmarshal(b, &r.Path); err != nil {
-			return err
-		}
-	} else {
-		type plain Reference
-		if err := json.Unmarshal(b, (*plain)(r)); err != nil {
-			return err
-		}
+	var w struct {
+		Path   string          `json:"path"`
+		Name   string          `json:"name"`
+		ID     json.RawMessage `json:"id"` // of a group, some products write a number
+		Tenant string          `json:"tenant"`
 	}
-	if r.Name == "" && r.Path != "" {
-		r.Name = path.Base(r.Path)
+	if len(b) > 0 && b[0] == '"' {
+		if err := json.Unmarshal(b, &w.Path); err != nil {
+			return err
+		}
+	} else if err := json.Unmarshal(b, &w); err != nil {
+		return err
+	}
+	*r = Reference{Path: w.Path, Name: w.Name, Tenant: w.Tenant}
+	if r.Path == "" {
+		return nil
+	}
+	if r.Name == "" {
+		r.Name = r.last()
+	}
+	var id string
+	switch {
+	case r.within("initiators") == nil:
+		if json.Unmarshal(w.ID, &id) == nil && id != "" && !SameIQN(id, r.last()) {
+			return fmt.Errorf("%s has the id %q", printable(r.Path, maxDetail), printable(id, maxDetail))
+		}
+	case r.Name != r.last():
+		return fmt.Errorf("%s has the name %q", printable(r.Path, maxDetail), printable(r.Name, maxName))
 	}
 	return nil
+}
+
+// last is the last element of the path: of an initiator's, the IQN.
+func (r Reference) last() string { return r.Path[strings.LastIndexByte(r.Path, '/')+1:] }
+
+// within says whether it points at an element of a collection.
+func (r Reference) within(collection string) error {
+	if name, ok := strings.CutPrefix(r.Path, "/"+collection+"/"); !ok || name == "" || strings.Contains(name, "/") {
+		return fmt.Errorf("%q is not the path of one of /%s", printable(r.Path, maxDetail), collection)
+	}
+	return nil
+}
+
+func allWithin(collection string, references []Reference) error {
+	for _, r := range references {
+		if err := r.within(collection); err != nil {
+			return err
+		}
+		if collection == "initiators" && !isIQN(r.last()) {
+			return fmt.Errorf("%q is not the path of an initiator", printable(r.Path, maxDetail))
+		}
+	}
+	return nil
+}
+
+func lastElements(references []Reference) []string {
+	var names []string
+	for _, r := range references {
+		names = append(names, r.last())
+	}
+	return names
 }
 
 // pathTo is a reference as it is sent: the array refuses any key but path.
@@ -88,7 +133,7 @@ type number int64
 
 func (n *number) UnmarshalJSON(b []byte) error {
 	text := strings.Trim(string(b), `"`)
-	if text == "" || text == "null" {
+	if text == "null" {
 		return nil
 	}
 	if i, err := strconv.ParseInt(text, 10, 64); err == nil {
@@ -125,67 +170,3 @@ func cutOff(body []byte) bool {
 	err := json.Unmarshal(body, new(json.RawMessage))
 	return len(body) > 0 && err != nil && err.Error() == "unexpected end of JSON input"
 }
-
-// total is how many elements a list has over all its pages; 0 when the answer does not say.
-// v2.1 writes {"total":2}, v2.2 {"total_count":2,"request_count":2,"limit":100,"offset":0}.
-func total(body []byte) int {
-	var envelope struct {
-		Metadata struct {
-			Total      number `json:"total"`
-			TotalCount number `json:"total_count"`
-		} `json:"metadata"`
-	}
-	_ = json.Unmarshal(body, &envelope) // some write [] for "no metadata"
-	return int(max(envelope.Metadata.Total, envelope.Metadata.TotalCount))
-}
-
-// pageSize is the largest that the API's schema allows. A server may cap it lower.
-const pageSize = 1000
-
-// list reads a collection page by page. It stops at the total that the array names, at atMost elements
-// (0: not known), or at a page that brings nothing new: products before 3.3 name a total that ignores the
-// filter, and v2.1 need not name one.
-func list[T any](ctx context.Context, c *Client, collection place, filter string, atMost int) ([]T, error) {
-	var all []T
-	seen := make(map[string]bool)
-	for offset := 0; ; {
-		query := url.Values{"limit": {strconv.Itoa(pageSize)}, "offset": {strconv.Itoa(offset)}}
-		if filter != "" {
-			query.Set("filter", filter)
-		}
-		var page []json.RawMessage
-		body, err := c.do(ctx, request{method: get, at: collection, query: query}, &page)
-		if err != nil {
-			return nil, err
-		}
-		before := len(all)
-		for _, raw := range page {
-			if seen[string(raw)] {
-				continue
-			}
-			seen[string(raw)] = true
-			var element T
-			if err := json.Unmarshal(raw, &element); err != nil {
-				return nil, fmt.Errorf("understand an element of %s%s: %w", c.Server(), collection.path, err)
-			}
-			all = append(all, element)
-		}
-		offset += len(page)
-		if n := total(body); len(all) == before || n > 0 && offset >= n || atMost > 0 && len(all) >= atMost {
-			return all, nil
-		}
-	}
-}
-
-// named is the filter for entities with one of these names. It has no brackets, which the filter language
-// has its own use for, and no spaces, which it does not allow.
-func named(names ...string) string {
-	patterns := make([]string, len(names))
-	for i, name := range names {
-		patterns[i] = "^" + strings.ReplaceAll(regexp.QuoteMeta(name), " ", ".") + "$"
-	}
-	return "match(name," + strings.Join(patterns, "|") + ")"
-}
-
-// last is the last element of the path: of an initiator's, the IQN.
-func (r Reference) last() string { return r.Path[strings.LastIndexByte(r.Path, '/')+1:] }

@@ -63,7 +63,7 @@ func (d *Driver) prepare(ctx context.Context, array Array, volume Volume, node s
 
 // join gives the node its claim. CHAP comes before: what follows the claim could fail, and leave it.
 func (d *Driver) join(ctx context.Context, p prepared) error {
-	seen, err := p.claim.Look(ctx, p.ai.ID)
+	seen, err := p.claim.Look(ctx, p.ai)
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (d *Driver) join(ctx context.Context, p prepared) error {
 	if err := d.ensureAuth(ctx, p.array, instance, p.volume); err != nil {
 		return err
 	}
-	return p.claim.Join(ctx, seen)
+	return p.claim.Join(ctx, p.ai, seen)
 }
 
 // initiatorOf finds the IQN of a node: the one that is registered under its name in the configured tenant. Where attach runs

@@ -2,11 +2,8 @@ package driver
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -49,7 +46,7 @@ func (d *Driver) deleteIf(ctx context.Context, volume Volume, check func(*datera
 	defer unlockVolume()
 	ai, err := array.AppInstance(ctx, volume.AppInstance)
 	if errors.Is(err, datera.ErrNotFound) {
-		return d.deleteGroupsLeft(ctx, array, volume)
+		return nil // of its groups a delete that was killed may have left some: they are empty, and no volume has their UUID again
 	}
 	if err == nil {
 		err = check(ai)
@@ -67,13 +64,15 @@ func (d *Driver) deleteIf(ctx context.Context, volume Volume, check func(*datera
 	if err != nil {
 		return err
 	}
-	if err := d.noteGroups(volume, groups); err != nil {
-		return errors.Join(err, bringOnline(ctx, array, volume, ai))
-	}
 	if err := array.DeleteAppInstance(ctx, ai.ID); err != nil {
 		return fmt.Errorf("delete volume %s on %s: %w", volume.AppInstance, array.Server(), err)
 	}
-	return d.deleteGroupsLeft(ctx, array, volume)
+	for _, group := range groups {
+		if err := array.DeleteInitiatorGroup(ctx, group); err != nil {
+			return fmt.Errorf("delete initiator group %s of the deleted volume %s on %s: %w", group, volume.AppInstance, array.Server(), err)
+		}
+	}
+	return nil
 }
 
 // takeOffline makes sure that nobody comes to a volume that is about to be deleted: who logs in from here on is too late, who
@@ -129,36 +128,4 @@ func (d *Driver) refuseInUse(ctx context.Context, array Array, volume Volume, vo
 	}
 	slices.Sort(iqns)
 	return nil, fmt.Errorf("volume %s is in use by %s: %s", volume.AppInstance, strings.Join(slices.Compact(iqns), ", "), remedy)
-}
-
-// A volume's groups can be told by its UUID alone, so they are noted before it is deleted: a delete that is killed in between
-// is finished when it is repeated on this host. Elsewhere they stay: they are empty, and grant nothing.
-
-func (d *Driver) groupsPath(volume Volume) string {
-	return filepath.Join(d.Config.RunDir, "deleted", fileNameFor(volume.AppInstance)+".json")
-}
-
-func (d *Driver) noteGroups(volume Volume, groups []string) error {
-	document, err := json.Marshal(groups)
-	if err != nil {
-		return err
-	}
-	return writeDurably(d.groupsPath(volume), document)
-}
-
-func (d *Driver) deleteGroupsLeft(ctx context.Context, array Array, volume Volume) error {
-	document, err := os.ReadFile(d.groupsPath(volume))
-	if err != nil {
-		return ignoreMissing(err)
-	}
-	var groups []string
-	if err := json.Unmarshal(document, &groups); err != nil {
-		return fmt.Errorf("note %s of the groups of a deleted volume: %w", d.groupsPath(volume), err)
-	}
-	for _, group := range groups {
-		if err := array.DeleteInitiatorGroup(ctx, group); err != nil {
-			return fmt.Errorf("delete initiator group %s of the deleted volume %s on %s: %w", group, volume.AppInstance, array.Server(), err)
-		}
-	}
-	return os.Remove(d.groupsPath(volume))
 }

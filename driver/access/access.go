@@ -51,37 +51,39 @@ const (
 )
 
 // Look finds out who is there before anything is changed, so that a node that was fenced is not let in for even a moment. It
-// fails if the volume is in use.
-func (c Claim) Look(ctx context.Context, volumeID string) (*View, error) {
-	seen, err := Survey(ctx, c.Array, volumeID)
-	if err != nil {
-		return nil, c.failed("find out who may reach", err)
-	}
+// fails if the volume is in use. app was read before; Join relies on that.
+func (c Claim) Look(ctx context.Context, app *datera.AppInstance) (*View, error) {
+	seen, err := survey(ctx, c.Array, app.ID, c.Evicts)
 	switch {
+	case err != nil:
+		return nil, c.failed("find out who may reach", err)
 	case seen.target.AccessControlMode == "allow_all":
-		err = fmt.Errorf("volume %s lets every initiator in (access_control_mode allow_all), so nothing keeps two nodes apart: set it to deny_all on the array", c.Volume)
+		return nil, fmt.Errorf("volume %s lets every initiator in, so nothing keeps two nodes apart: set access_control_mode to deny_all on the array", c.Volume)
 	case seen.app.AdminState != datera.AdminOnline:
-		err = fmt.Errorf("volume %s is %s on %s: another call takes it offline, perhaps to delete it; Kubernetes repeats this one", c.Volume, seen.app.AdminState, c.Array.Server())
-	default:
-		standing, _ := c.against(seen)
-		err = c.refuse(ctx, standing)
+		return nil, fmt.Errorf("volume %s is %s on %s: another call takes it offline, perhaps to delete it; Kubernetes repeats this one", c.Volume, seen.app.AdminState, c.Array.Server())
 	}
-	return seen, err
+	standing, _ := c.against(seen)
+	return seen, c.refuse(ctx, standing)
 }
 
-// Join adds the claim and looks again. When it fails the claim is withdrawn, or stays noted. A claim that stands already is
-// left as it is.
-func (c Claim) Join(ctx context.Context, seen *View) error {
-	volumeID := seen.app.ID
-	if !seen.lets(c) {
-		if err := c.Note(volumeID, c.group(volumeID)); err != nil {
+// Join adds the claim and looks again. When it fails the claim is withdrawn, or stays noted.
+//
+// A claim stands already if the policy referred to its group in app, which was read before the members: what was published
+// before the others were read is seen by each of them that came later.
+func (c Claim) Join(ctx context.Context, app *datera.AppInstance, seen *View) error {
+	target, err := app.StorageInstance()
+	if err != nil {
+		return err
+	}
+	if group := c.group(app.ID); !target.ACL.RefersTo(group) || !seen.lets(c) {
+		if err := c.Note(app.ID, group); err != nil {
 			return c.failed("note the claim on", err)
 		}
 		if err := c.publish(ctx, seen); err != nil {
-			return errors.Join(err, c.withdraw(ctx, volumeID))
+			return errors.Join(err, c.withdraw(ctx, app.ID))
 		}
 	}
-	return c.Erase(volumeID, c.group(volumeID))
+	return c.Erase(app.ID, c.group(app.ID))
 }
 
 func (c Claim) publish(ctx context.Context, seen *View) error {
@@ -114,7 +116,7 @@ func (c Claim) add(ctx context.Context, seen *View) (*datera.InitiatorGroup, err
 
 // lookAgain finds who came since the first look, and whether the claim lets the node in by now. It returns who is stale.
 func (c Claim) lookAgain(ctx context.Context, volumeID string, known groups) ([]Holder, error) {
-	seen, err := look(ctx, c.Array, volumeID, known)
+	seen, err := look(ctx, c.Array, volumeID, known, c.Evicts)
 	if err != nil {
 		return nil, c.failed("find out who else came to", err)
 	}

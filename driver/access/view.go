@@ -21,8 +21,12 @@ type View struct {
 // groups are initiator groups by name, the volume's own also where its policy does not refer to them.
 type groups map[string]*datera.InitiatorGroup
 
-// Survey looks at a volume for the first time: at its groups, referred to or not, and then at its policy.
+// Survey looks at a volume, with all its own groups, referred to or not.
 func Survey(ctx context.Context, array Array, volumeID string) (*View, error) {
+	return survey(ctx, array, volumeID, false)
+}
+
+func survey(ctx context.Context, array Array, volumeID string, membersLast bool) (*View, error) {
 	found, err := array.InitiatorGroupsContaining(ctx, volumePart(volumeID))
 	if err != nil {
 		return nil, err
@@ -33,13 +37,13 @@ func Survey(ctx context.Context, array Array, volumeID string) (*View, error) {
 			known[group.Name] = &found[i]
 		}
 	}
-	return look(ctx, array, volumeID, known)
+	return look(ctx, array, volumeID, known, membersLast)
 }
 
 // look reads the app instance, by its UUID, and the groups to which its policy refers, but those that are known already. The
-// app instance is the last that it reads: an array may end the session of who lost its claim late, so sessions are looked
-// for after members.
-func look(ctx context.Context, array Array, volumeID string, known groups) (*View, error) {
+// app instance is the last that it reads: an array may end the session of a node that lost its claim late, so sessions are
+// looked for after members. Where claims are evicted the members are the last: the node's own claim may be evicted meanwhile.
+func look(ctx context.Context, array Array, volumeID string, known groups, membersLast bool) (*View, error) {
 	for {
 		app, err := array.AppInstance(ctx, volumeID)
 		if err != nil {
@@ -55,7 +59,7 @@ func look(ctx context.Context, array Array, volumeID string, known groups) (*Vie
 				return nil, err
 			}
 		}
-		if len(unread) == 0 {
+		if len(unread) == 0 || membersLast {
 			return seen, nil
 		}
 	}

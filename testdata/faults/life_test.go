@@ -48,7 +48,7 @@ func (l *life) lead(ctx context.Context) {
 func (l *life) prepare(ctx context.Context) {
 	l.err = l.configure(ctx, l.mode)
 	for _, m := range l.machines() {
-		l.shell(ctx, m, "cd /run/datera-iscsi 2>/dev/null && rm -f lock/* session/* intents/* deleted/*; rm -f "+mkfsLog+" "+logDir+"/*")
+		l.shell(ctx, m, "cd /run/datera-iscsi 2>/dev/null && rm -f lock/* session/* intents/*; rm -f "+mkfsLog+" "+logDir+"/*")
 	}
 }
 
