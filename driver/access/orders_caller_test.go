@@ -28,8 +28,13 @@ type caller struct {
 	waits   *step // at a gate
 	ended   bool
 	calls   bool   // a call of it is under way
+	dying   bool
 	told    string // the volume, by UUID, that it was told it has; until it calls detach
 	history [32]byte
+	changed bool // by its last step, or its call has just begun
+	watches bool // between login and scan
+	watched int
+	atLogin [32]byte
 	after   string // what follows its killed call
 	cancel  context.CancelFunc
 	outcome chan outcome
@@ -45,6 +50,7 @@ type outcome struct {
 type step struct {
 	label   string
 	reads   bool // it changes nothing, so two of them may change places
+	kills   bool // a kill before it differs from one before the last step
 	request *http.Request
 	choice  chan string // what becomes of it
 }
@@ -86,13 +92,22 @@ func (c *caller) learns(what string) {
 	c.history = sha256.Sum256(fmt.Append(c.history[:], what))
 }
 
+// looks forgets, when a look of attach mode none begins, what the looks since the login have seen: each goes by what it sees
+// itself and by who was stale in the one before, of whom it leaves only those that are stale still.
+func (c *caller) looks(s *step) {
+	if c.watches && s.reads && strings.HasPrefix(s.label, "GET /app_instances/") {
+		c.watched++
+		c.history = sha256.Sum256(fmt.Append(c.atLogin[:], c.watched))
+	}
+}
+
 type callerKey struct{}
 
 // call runs one call in a process of its own, and returns when that has ended.
 func (c *caller) call(name string, run func(ctx context.Context, d *driver.Driver) outcome) outcome {
 	w := c.world
 	ctx, cancel := context.WithCancel(context.WithValue(w.alive, callerKey{}, c))
-	c.cancel, c.calls = cancel, true
+	c.cancel, c.calls, c.changed = cancel, true, true
 	before := c.history
 	c.learns(name)
 	w.processes.Go(func() { c.outcome <- run(ctx, w.driver(c)) })
@@ -257,17 +272,19 @@ func (c *caller) step(label string, reads bool, do func()) {
 	do()
 	w.settle()
 	c.learns(label)
+	c.watches, c.watched, c.atLogin = label == "logs in", 0, c.history
 	w.mutex.Unlock()
 	if chosen == diesAfter {
 		c.dies()
 	}
 }
 
-// dies ends the process, or the caller itself.
+// dies ends the process, or the caller itself. The kernel gives the process's locks free before anybody learns of it.
 func (c *caller) dies() {
-	if c.calls {
-		c.outcome <- outcome{killed: true}
-	}
+	c.world.mutex.Lock()
+	c.dying = c.calls
+	c.world.mutex.Unlock()
+	c.world.stir()
 	runtime.Goexit()
 }
 
@@ -283,6 +300,7 @@ func (w *world) gate(c *caller, s *step) string {
 		return goes
 	}
 	s.choice = make(chan string)
+	s.kills, c.changed = !s.reads || c.changed, !s.reads
 	c.waits = s
 	w.mutex.Unlock()
 	w.stir()
@@ -297,8 +315,7 @@ func (w *world) stir() {
 }
 
 // RoundTrip is the way to the array: each request waits for its turn. What reads something that no call changes (registered
-// initiators; which volume has the name and whether it is online, unless the scenario has a delete) does not wait: it could
-// change places with anything.
+// initiators, tenants, metadata) does not wait: it could change places with anything.
 func (a *array) RoundTrip(r *http.Request) (*http.Response, error) {
 	if c, ours := r.Context().Value(callerKey{}).(*caller); ours {
 		return c.request(r)
@@ -308,8 +325,7 @@ func (a *array) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func (c *caller) request(r *http.Request) (*http.Response, error) {
 	w, path := c.world, pathOf(r)
-	if strings.HasPrefix(path, "/initiators/") || path == "/initiators" || strings.HasSuffix(path, "/metadata") || path == "/tenants" ||
-		!w.deleted && r.Method == http.MethodGet && path == "/app_instances/"+volumeName {
+	if strings.HasPrefix(path, "/initiators/") || path == "/initiators" || strings.HasSuffix(path, "/metadata") || path == "/tenants" {
 		return w.way.RoundTrip(r)
 	}
 	s := &step{label: w.labelOf(r), reads: r.Method == http.MethodGet, request: r}
@@ -332,6 +348,7 @@ func (c *caller) request(r *http.Request) (*http.Response, error) {
 	answer, err := w.carryOut(r)
 	w.mutex.Lock()
 	if err == nil {
+		c.looks(s)
 		c.learns(w.readable(s.label) + w.answer(r, answer.StatusCode))
 	}
 	w.mutex.Unlock()

@@ -81,6 +81,15 @@ func (w *world) rest(running *atomic.Int32) {
 		w.mutex.Lock()
 		waiting, locked := 0, 0
 		for _, c := range w.callers {
+			if c.dying {
+				c.dying = false
+				c.outcome <- outcome{killed: true}
+			}
+		}
+		w.mutex.Unlock()
+		synctest.Wait()
+		w.mutex.Lock()
+		for _, c := range w.callers {
 			switch {
 			case c.waits != nil:
 				waiting++
@@ -111,7 +120,7 @@ func (w *world) choices() []choice {
 		all = append(all, choice{c, goes})
 		changes := c.waits.request != nil && !c.waits.reads
 		var deaths []string
-		if w.used.kills < w.budget.kills && c.calls {
+		if w.used.kills < w.budget.kills && c.calls && c.waits.kills {
 			deaths = append(deaths, diesBefore)
 			if !c.waits.reads {
 				deaths = append(deaths, diesAfter)
@@ -330,7 +339,7 @@ func settled(w *world) {
 	if !w.none {
 		w.empty()
 	}
-	for _, word := range []string{"0X", "1X", "0Xr"} {
+	for _, word := range []string{"1X"} {
 		c := newCaller(w, word)
 		w.callers = append(w.callers, c)
 		get, leave := c.attach, c.detach

@@ -30,7 +30,6 @@ const volumeName = "vol-1"
 type world struct {
 	scenario
 	*array
-	dir   string
 	alive context.Context
 	end   context.CancelFunc
 
@@ -336,9 +335,9 @@ func (w *world) answer(r *http.Request, status int) string {
 	name, isGroup := strings.CutPrefix(path, "/initiator_groups/")
 	name, _, _ = strings.Cut(name, "/")
 	switch {
-	case path == "/app_instances/"+volumeName: // the driver takes nothing else from it; claims are read by UUID
+	case path == "/app_instances/"+volumeName: // by its name: sessions are looked for by its UUID
 		ai, _ := w.volume()
-		return fmt.Sprint(status, w.lives[ai.ID], ai.AdminState)
+		return w.readable(fmt.Sprint(status, ai.ID, ai.AdminState, ai.Groups))
 	case strings.HasPrefix(path, "/app_instances"):
 		return fmt.Sprint(status, w.seenVolume())
 	case isGroup:
