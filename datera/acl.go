@@ -160,38 +160,3 @@ func changeOfACL(storageInstancePath, group, op string) (request, error) {
 func (c *Client) acl(ctx context.Context, storageInstancePath string) (*ACL, error) {
 	return fetch(ctx, c, request{at: under(storageInstancePath, "acl_policy")}, func(*ACL) error { return nil })
 }
-
-// AppInstancesReferringTo lists the tenant's app instances with a target whose ACL names a group: their names, and of their
-// targets paths and ACLs. It reads all app instances of the tenant: the API has no way from a group to them.
-func (c *Client) AppInstancesReferringTo(ctx context.Context, group string) ([]AppInstance, error) {
-	// No more than is needed is understood: one that is unlike all others must not be in the way.
-	type outline struct {
-		Name             string `json:"name"`
-		ID               string `json:"id"`
-		StorageInstances []struct {
-			Path string `json:"path"`
-			ACL  ACL    `json:"acl_policy"`
-		} `json:"storage_instances"`
-	}
-	elements, err := c.list(ctx, listing{collection: "app_instances"})
-	if err != nil {
-		return nil, err
-	}
-	all, err := understood[outline](c, listing{collection: "app_instances"}, elements)
-	if err != nil {
-		return nil, err
-	}
-	var found []AppInstance
-	for _, o := range all {
-		ai := AppInstance{Name: o.Name, ID: o.ID}
-		refers := false
-		for _, instance := range o.StorageInstances {
-			ai.StorageInstances = append(ai.StorageInstances, StorageInstance{Path: instance.Path, ACL: instance.ACL})
-			refers = refers || instance.ACL.RefersTo(group)
-		}
-		if refers {
-			found = append(found, ai)
-		}
-	}
-	return found, nil
-}

@@ -13,8 +13,10 @@ import (
 	"github.com/stretchr/testify/require"
 	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
+	rbac "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/api/resource"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
 )
@@ -56,6 +58,57 @@ func build(t *testing.T, files filesys.FileSystem, folder string) map[string]app
 	}
 	require.Len(t, sets, 2)
 	return sets
+}
+
+// resourcesOf are all of an overlay.
+func resourcesOf(t *testing.T, overlay string) []*resource.Resource {
+	t.Helper()
+	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join("overlays", overlay))
+	require.NoError(t, err)
+	return built.Resources()
+}
+
+// parse takes a resource as Kubernetes does.
+func parse[T any](t *testing.T, from *resource.Resource) (object T) {
+	t.Helper()
+	document, err := from.AsYAML()
+	require.NoError(t, err)
+	require.NoError(t, yaml.UnmarshalStrict(document, &object))
+	return object
+}
+
+// Installer and provisioner may read which cluster this is, and the installer nothing else.
+func TestRightsOfTheServiceAccounts(t *testing.T) {
+	identity := rbac.PolicyRule{APIGroups: []string{""}, Resources: []string{"namespaces"}, ResourceNames: []string{"kube-system"}, Verbs: []string{"get"}}
+	for _, overlay := range []string{"controller", "kubelet", "none", "uninstall"} {
+		t.Run(overlay, func(t *testing.T) {
+			roles, rights, accounts := map[string][]rbac.PolicyRule{}, map[string][]rbac.PolicyRule{}, []string{}
+			var bindings []rbac.RoleBinding // one for the cluster has the same fields
+			for _, each := range resourcesOf(t, overlay) {
+				switch kind := each.GetKind(); kind {
+				case "ClusterRole":
+					roles[kind+each.GetName()] = parse[rbac.ClusterRole](t, each).Rules
+				case "Role":
+					roles[kind+each.GetName()] = parse[rbac.Role](t, each).Rules
+				case "ClusterRoleBinding", "RoleBinding":
+					bindings = append(bindings, parse[rbac.RoleBinding](t, each))
+				case "ServiceAccount":
+					accounts = append(accounts, each.GetName())
+				}
+			}
+			for _, binding := range bindings {
+				role := binding.RoleRef.Kind + binding.RoleRef.Name
+				require.Contains(t, roles, role)
+				for _, subject := range binding.Subjects {
+					require.Equal(t, "datera-system", subject.Namespace)
+					rights[subject.Name] = append(rights[subject.Name], roles[role]...)
+				}
+			}
+			require.ElementsMatch(t, []string{"datera-iscsi", "datera-provisioner"}, accounts)
+			require.Equal(t, []rbac.PolicyRule{identity}, rights["datera-iscsi"])
+			require.Contains(t, rights["datera-provisioner"], identity)
+		})
+	}
 }
 
 // changeable is a copy of the manifests that a test may change, as an administrator does.
@@ -131,7 +184,7 @@ func TestOverlays(t *testing.T) {
 // requireLeastPrivilege holds a pod to what its comments promise.
 func requireLeastPrivilege(t *testing.T, pod core.PodSpec) {
 	t.Helper()
-	require.False(t, *pod.AutomountServiceAccountToken)
+	require.Equal(t, "datera-iscsi", pod.ServiceAccountName)
 	require.False(t, pod.HostPID || pod.HostIPC)
 	require.Equal(t, core.SeccompProfileTypeRuntimeDefault, pod.SecurityContext.SeccompProfile.Type)
 	container := pod.Containers[0]

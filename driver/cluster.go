@@ -23,8 +23,8 @@ func (c Config) Identity() string {
 // KnownByNameAlone tells of a cluster that another one of its name cannot be told from.
 func (c Config) KnownByNameAlone() bool { return c.Identity() == c.Cluster }
 
-// longestClusterID is beyond any UID of Kubernetes.
-const longestClusterID = 64
+// longestClusterID is beyond any UID of Kubernetes, and leaves room for a volume's name in a description.
+const longestClusterID = 48
 
 var (
 	likeIQN         = pattern(`\A(?i:iqn|eui|naa)\.`)
@@ -38,7 +38,7 @@ func (c Config) checkTenancy(refuse func(field, value, accepts string)) {
 		refuse("cluster", c.Cluster, "1 to 32 letters, digits and '-'")
 	}
 	if c.ClusterID != "" && (len(c.ClusterID) > longestClusterID || !clusterName().MatchString(c.ClusterID)) {
-		refuse("cluster_id", c.ClusterID, "the UID of the cluster's namespace kube-system, 1 to 64 letters, digits and '-'")
+		refuse("cluster_id", c.ClusterID, "the UID of the cluster's namespace kube-system, 1 to 48 letters, digits and '-'")
 	}
 	for _, exempt := range c.Exempt {
 		if !mayBeExempt(exempt) {

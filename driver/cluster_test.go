@@ -34,7 +34,7 @@ func TestKeysOfTenantsAndClusters(t *testing.T) {
 		"a UID":                           {"cluster_id: " + kubeSystemUID, ""},
 		"any ID":                          {"cluster_id: prod-1", ""},
 		"an ID with a space":              {"cluster_id: a b", `cluster_id is "a b"`},
-		"an ID that is too long":          {"cluster_id: " + strings.Repeat("a", 65), "1 to 64 letters, digits and '-'"},
+		"an ID that is too long":          {"cluster_id: " + strings.Repeat("a", 49), "1 to 48 letters, digits and '-'"},
 		"exempt initiators and groups":    {"exempt: [iqn.2020-01.com.example:backup, backup-hosts]", ""},
 		"an exempt IQN in capitals":       {"exempt: ['iqn.2020-01.com.example:Backup']", `exempt is "iqn.2020-01.com.example:Backup"`},
 		"an exempt group of this driver":  {"exempt: [k8s_kubernetes_pv-1]", `exempt is "k8s_kubernetes_pv-1"`},

@@ -38,8 +38,13 @@ type Config struct {
 	APIVersion   string `json:"api_version,omitempty"`
 	LDAP         string `json:"ldap,omitempty"`
 
-	Scheme  string     `json:"scheme,omitempty"`  // https or http
-	CAFile  string     `json:"ca_file,omitempty"` // PEM; default: the system's authorities
+	Scheme string `json:"scheme,omitempty"`  // https or http
+	CAFile string `json:"ca_file,omitempty"` // PEM; default: the system's authorities
+	// TLSFingerprint is the SHA-256 of the certificate of the array mgmt_ip: it is trusted whatever it says, and no other one.
+	TLSFingerprint string `json:"tls_fingerprint,omitempty"`
+	// TLSServerName is the name in the certificate of the array mgmt_ip, where that is not the name it is addressed by.
+	TLSServerName string `json:"tls_server_name,omitempty"`
+
 	Aliases []string   `json:"aliases,omitempty"` // other names under which volumes may name the same array
 	Attach  AttachMode `json:"attach,omitempty"`
 	Cluster string     `json:"cluster,omitempty"` // the part of names on the array that people know the cluster by
@@ -168,6 +173,9 @@ func LoadConfig(places []string, getenv func(string) string) (Config, error) {
 	return config, config.check()
 }
 
+// chapUserName is the array's rule (schema of the v2.1 product).
+var chapUserName = pattern(`\A[A-Za-z_][A-Za-z0-9_.-]{2,63}\z`)
+
 var clusterName = pattern(`\A[A-Za-z0-9][A-Za-z0-9-]*\z`)
 
 func (c Config) check() error {
@@ -191,6 +199,7 @@ func (c Config) check() error {
 	if !slices.Contains([]string{"", "http", "https"}, c.Scheme) {
 		refuse("scheme", c.Scheme, "https or http")
 	}
+	c.checkTLS(complain)
 	if !slices.Contains([]AttachMode{AttachController, AttachKubelet, AttachNone}, c.Attach) {
 		refuse("attach", string(c.Attach), "controller, kubelet or none")
 	}
@@ -237,6 +246,11 @@ func (c Config) check() error {
 	}
 	if c.CHAP.MutualUsername != "" && c.CHAP.Username == "" {
 		complain("chap has mutual_username but no username: mutual CHAP needs both pairs")
+	}
+	for field, user := range map[string]string{"chap.username": c.CHAP.Username, "chap.mutual_username": c.CHAP.MutualUsername} {
+		if user != "" && !chapUserName().MatchString(user) {
+			complain("%s is %s: must be 3 to 64 letters, digits, '_', '-' and '.', the first a letter or '_'", field, quoteShort(user))
+		}
 	}
 	for field, secret := range map[string]string{"chap.password": c.CHAP.Password, "chap.mutual_password": c.CHAP.MutualPassword} {
 		if secret != "" && (len(secret) < 12 || len(secret) > 16) {
@@ -342,7 +356,7 @@ func (c Config) schemeFor(server Server) string {
 
 // ArrayClient is how the configuration has an array spoken to. The caller adds who it is.
 func (c Config) ArrayClient(scheme string, credentials Credentials, tenant string) datera.Config {
-	return datera.Config{
+	client := datera.Config{
 		Address:      credentials.Server.String(),
 		Scheme:       scheme,
 		CAFile:       c.CAFile,
@@ -353,6 +367,10 @@ func (c Config) ArrayClient(scheme string, credentials Credentials, tenant strin
 		APIVersion:   c.APIVersion,
 		TokenDir:     filepath.Join(c.RunDir, "session"),
 	}
+	if configured, err := ParseServer(c.ManagementIP); err == nil && c.names(configured, credentials.Server) {
+		client.Fingerprint, client.ServerName = c.TLSFingerprint, c.TLSServerName
+	}
+	return client
 }
 
 func (c Config) noCredentials() error {

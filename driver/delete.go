@@ -18,7 +18,7 @@ func (d *Driver) Delete(ctx context.Context, volume Volume) error {
 		return fmt.Errorf("volume %s has not the option %s: never, so its data is kept; to delete the volume, add that to the options given here, "+
 			"in the file or the JSON: the object in Kubernetes stays as it is", volume.AppInstance, optRetainPolicy)
 	}
-	return d.deleteIf(ctx, volume, func(*datera.AppInstance) error { return nil })
+	return d.deleteIf(ctx, volume, func(ai *datera.AppInstance) error { return d.refuseAnothers(ai, volume) })
 }
 
 // Reclaim deletes a volume of the provisioner with its data, and nothing that was not

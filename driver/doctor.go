@@ -116,6 +116,7 @@ func askArray[T any](ctx context.Context, probe func() (ArrayProbe, error), ask 
 func (e *examination) checks() []check {
 	return []check{
 		{"configuration", e.configuration},
+		{"cluster", e.cluster},
 		{"programs", e.programs},
 		{"kernel modules", e.modules},
 		{"open-iscsi", e.openISCSI},
@@ -130,6 +131,7 @@ func (e *examination) checks() []check {
 		{"credentials", e.credentials},
 		{"clock", e.clock},
 		{"registration", e.registration},
+		{"claims", e.claims},
 		{"portals", e.portals},
 		{"volumes", e.volumes},
 		{"directories", e.directories},

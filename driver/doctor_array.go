@@ -70,7 +70,11 @@ func (e *examination) array(context.Context) []Finding {
 		return []Finding{problem("set api_version in the configuration to one of them",
 			"%s speaks versions %s of the API, not %s", array.Server(), strings.Join(about.Versions, ", "), wanted)}
 	}
-	if strings.HasPrefix(array.Server(), "https:") {
+	switch {
+	case !strings.HasPrefix(array.Server(), "https:"):
+	case e.Config.TLSFingerprint != "":
+		return fine("%s answers with the certificate that tls_fingerprint names, and API %s is used", array.Server(), wanted)
+	default:
 		return fine("%s answers, its certificate is good, and API %s is used", array.Server(), wanted)
 	}
 	return fine("%s answers, without TLS, and API %s is used", array.Server(), wanted)

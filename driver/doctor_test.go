@@ -3,6 +3,9 @@ package driver
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -20,10 +23,12 @@ import (
 
 // probe is an array that answers as told.
 type probe struct {
-	about  datera.About
-	byIQN  map[string]string // names
-	errs   error
-	logins int
+	about   datera.About
+	byIQN   map[string]string // names
+	volumes []datera.AppInstance
+	groups  map[string][]string // members
+	errs    error
+	logins  int
 }
 
 func (p *probe) Server() string { return "https://array.example.com:7718" }
@@ -48,6 +53,28 @@ func (p *probe) InitiatorByName(_ context.Context, name string) (*datera.Initiat
 	return nil, errors.Join(p.errs, fmt.Errorf("initiator named %q: %w", name, datera.ErrNotFound))
 }
 
+func (p *probe) Initiators(context.Context) ([]datera.Initiator, error) {
+	var all []datera.Initiator
+	for iqn, name := range p.byIQN {
+		all = append(all, datera.Initiator{ID: iqn, Name: name})
+	}
+	return all, p.errs
+}
+
+func (p *probe) InitiatorGroupsWithPrefix(context.Context, string) ([]datera.InitiatorGroup, error) {
+	var all []datera.InitiatorGroup
+	for name, members := range p.groups {
+		all = append(all, datera.InitiatorGroup{Name: name, Members: members})
+	}
+	return all, p.errs
+}
+
+func (p *probe) AppInstanceOutlines(context.Context) ([]datera.AppInstance, error) {
+	return p.volumes, p.errs
+}
+
+func (p *probe) Tenants(context.Context) ([]string, error) { return []string{"/root"}, p.errs }
+
 const ownIQN = "iqn.1993-08.org.debian:01:node-a"
 
 // wellDesk is a node with which all is well, and an array that knows it.
@@ -56,6 +83,7 @@ func wellDesk(t *testing.T) (*desk, *probe) {
 	d := newDesk(t)
 	config := filepath.Join(filepath.Dir(d.kubelet), "config")
 	d.write(t, config, "{}")
+	d.Config.ClusterID = kubeSystemUID
 	d.Config.Path, d.Config.ManagementIP, d.Config.Username, d.Config.Password = config, "array.example.com", "admin", "canary-password"
 	p := &probe{
 		about: datera.About{Versions: []string{"2.1", "2.2"}, Clock: time.Now()},
@@ -114,19 +142,28 @@ func TestDoctorAsksARealArray(t *testing.T) {
 		"all is well, with TLS":    {secure, func(c *Config) { c.CAFile = secure.CAFile }, map[string]string{}},
 		"a wrong password": {
 			plain, func(c *Config) { c.Password = "canary-password" },
-			map[string]string{"credentials": "the user name or the password is wrong", "registration": "not known"},
+			map[string]string{"credentials": "the user name or the password is wrong", "registration": "not known", "claims": "not known"},
 		},
 		"a tenant that is not there": {
 			plain, func(c *Config) { c.Tenant = "/root/nobody" },
-			map[string]string{"credentials": "/root/nobody", "registration": "not known"},
+			map[string]string{"credentials": "/root/nobody", "registration": "not known", "claims": "not known"},
 		},
 		"an unknown authority": {
 			secure, func(*Config) {},
-			map[string]string{"array": "not signed by an authority that this host knows", "credentials": "not known", "clock": "not known", "registration": "not known"},
+			map[string]string{"array": "not signed by an authority that this host knows", "credentials": "not known", "clock": "not known", "registration": "not known", "claims": "not known"},
+		},
+		"a pinned certificate": {secure, func(c *Config) { c.TLSFingerprint = fingerprintOf(t, secure) }, map[string]string{}},
+		"another certificate than the pinned": {
+			secure, func(c *Config) { c.TLSFingerprint = strings.Repeat("ab", 32) },
+			map[string]string{"array": "but tls_fingerprint is AB:AB:", "credentials": "not known", "clock": "not known", "registration": "not known"},
+		},
+		"a certificate for another name": {
+			secure, func(c *Config) { c.CAFile, c.TLSServerName = secure.CAFile, "array.example.com" },
+			map[string]string{"array": "set tls_server_name to one", "credentials": "not known", "clock": "not known", "registration": "not known"},
 		},
 		"http to a server of https": {
 			secure, func(c *Config) { c.Scheme = "http" },
-			map[string]string{"array": "set the scheme to https", "credentials": "not known", "clock": "not known", "registration": "not known"},
+			map[string]string{"array": "set the scheme to https", "credentials": "not known", "clock": "not known", "registration": "not known", "claims": "not known"},
 		},
 		"two initiators of this node's name": {
 			twins, func(*Config) {},
@@ -136,7 +173,7 @@ func TestDoctorAsksARealArray(t *testing.T) {
 			plain, func(c *Config) { c.Username = "" },
 			map[string]string{
 				"configuration": "no credentials", "array": "no credentials", "credentials": "no credentials",
-				"clock": "no credentials", "registration": "no credentials",
+				"clock": "no credentials", "registration": "no credentials", "claims": "no credentials",
 			},
 		},
 	}
@@ -157,11 +194,32 @@ func TestDoctorAsksARealArray(t *testing.T) {
 	}
 }
 
+// fingerprintOf asks a server for its certificate.
+func fingerprintOf(t *testing.T, server *dateratest.Server) string {
+	conn, err := tls.Dial("tcp", server.Address(), &tls.Config{InsecureSkipVerify: true})
+	require.NoError(t, err)
+	defer conn.Close()
+	sum := sha256.Sum256(conn.ConnectionState().PeerCertificates[0].Raw)
+	return hex.EncodeToString(sum[:])
+}
+
+// What doctor says of a certificate that is good depends on what made it so.
+func TestDoctorSaysWhichCertificate(t *testing.T) {
+	for pin, says := range map[string]string{"": "its certificate is good", "abc": "with the certificate that tls_fingerprint names"} {
+		d, _ := wellDesk(t)
+		d.Config.TLSFingerprint = pin
+		var text bytes.Buffer
+		require.NoError(t, WriteFindings(&text, d.Doctor(t.Context())))
+		require.Contains(t, text.String(), "https://array.example.com:7718 answers")
+		require.Contains(t, text.String(), says)
+	}
+}
+
 func TestDoctorGoesOnWithoutTheArray(t *testing.T) {
 	d, p := wellDesk(t)
 	p.errs = errInjected
 	found := d.findings(t)
-	require.Len(t, found, 4, "%v", found)
+	require.Len(t, found, 5, "%v", found)
 	require.Equal(t, LevelProblem, found[0].Level, "the array itself")
 	for _, f := range found[1:] {
 		require.Equal(t, LevelWarning, f.Level)

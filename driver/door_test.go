@@ -13,7 +13,7 @@ import (
 	"datera-flexvolume/mount"
 )
 
-// door is the array's data path: it lets in whom the ACL names, and nobody else, and drops who loses his grant. All who
+// door is the array's data path: it lets in whom the ACL names, and nobody else, and drops who loses its claim. All who
 // come in see the same content.
 type door struct {
 	server  *dateratest.Server
@@ -48,25 +48,39 @@ func (n *node) used(t *testing.T, volume string) {
 	n.ask(t, "unmount", podPath)
 }
 
-// leaveGrantTo leaves what a call of another node's that was killed leaves: a grant without a session.
-func (n *node) leaveGrantTo(t *testing.T, volume, name string) {
+// leaveClaimTo leaves what another node's call that was killed leaves: a claim without a session, where this node's would be.
+func (n *node) leaveClaimTo(t *testing.T, server *dateratest.Server, volume, name string) (iqn string) {
 	t.Helper()
 	other := newHost(name)
 	array := mustArray(t, n)
 	_, err := array.RegisterInitiator(t.Context(), other.iqn, InitiatorName(n.Config.Cluster, name))
 	require.NoError(t, err)
-	_, err = array.AddMember(t.Context(), n.groupName(volume), other.iqn)
+	_, err = array.AddMember(t.Context(), groupName(n.Config.Cluster, volume, idOf(t, server, volume), "rw"), other.iqn)
 	require.NoError(t, err)
+	return other.iqn
 }
 
-func (g guest) Attach(ctx context.Context, target iscsi.Target, chap iscsi.CHAP) (iscsi.Device, error) {
+func (g guest) Login(ctx context.Context, target iscsi.Target, chap iscsi.CHAP) error {
 	if err := g.before("login"); err != nil {
-		return iscsi.Device{}, err
+		return err
 	}
 	if err := g.enter(g.iqn, target.IQN); err != nil {
-		return iscsi.Device{}, err
+		return err
 	}
-	return g.host.Attach(ctx, target, chap)
+	return g.host.Login(ctx, target, chap)
+}
+
+// LoggedIn is what the kernel knows: the array ends the session of who loses its claim.
+func (g guest) LoggedIn(target iscsi.Target) (bool, error) {
+	in, err := g.host.LoggedIn(target)
+	return in && g.in(g.iqn, target.IQN), err
+}
+
+func (g guest) Scan(ctx context.Context, target iscsi.Target) (iscsi.Device, error) {
+	if in, err := g.LoggedIn(target); !in || err != nil {
+		return iscsi.Device{}, iscsi.ErrNoSession
+	}
+	return g.host.Scan(ctx, target)
 }
 
 func (g guest) Detach(ctx context.Context, target iscsi.Target) error {
@@ -114,6 +128,14 @@ func (d *door) enter(iqn, target string) error {
 	}
 	d.inside[target][iqn] = true
 	return d.tell(ai)
+}
+
+// in reports whether an initiator that came in is still let in.
+func (d *door) in(iqn, target string) bool {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	ai, found := d.behind(target)
+	return found && d.inside[target][iqn] && slices.Contains(ai.Allowed, iqn)
 }
 
 func (d *door) leave(iqn, target string) error {

@@ -318,7 +318,7 @@ func newNode(t *testing.T, server *dateratest.Server, name string, change ...fun
 	dir := t.TempDir()
 	config := defaultConfig()
 	config.ManagementIP, config.Username, config.Password, config.Scheme = "sim.test", "admin", "password", "http"
-	config.Aliases = []string{"tlx170.tlx.daterainc.com"}
+	config.Node, config.Aliases = name, []string{"tlx170.tlx.daterainc.com"}
 	config.StateDir, config.RunDir = filepath.Join(dir, "state"), filepath.Join(dir, "run")
 	for _, apply := range change {
 		apply(&config)
@@ -335,12 +335,12 @@ func newNode(t *testing.T, server *dateratest.Server, name string, change ...fun
 	return n
 }
 
-// claimed are the IQNs that the array lets in to a volume.
-func claimed(t *testing.T, server *dateratest.Server, volume string) []string {
+// letIn are the IQNs that the array lets in to a volume.
+func letIn(t *testing.T, server *dateratest.Server, volume string) []string {
 	t.Helper()
 	ai, found := server.AppInstance("/root", volume)
 	require.True(t, found, "volume %s", volume)
-	return ai.Allowed
+	return append([]string(nil), ai.Allowed...)
 }
 
 // over puts something between the driver and the array, and returns what takes it away again.

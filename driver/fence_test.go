@@ -4,7 +4,10 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"datera-flexvolume/datera"
@@ -35,21 +38,20 @@ func TestOneWriterUnderWhateverName(t *testing.T) {
 }
 
 func TestTwoNamesRace(t *testing.T) {
-	server := array(t)
-	a, b := newNode(t, server, "node-a").registered(t), newNode(t, server, "node-b").registered(t)
-	other := optionsWith(map[string]string{keyName: "pv-other"})
-	makeVolume(t, a, "kube-pv-datera-0")
-	for round := range 20 {
-		replies := make(chan Reply, 2)
-		go func() {
-			replies <- a.Serve(context.WithoutCancel(t.Context()), []string{"attach", optionsWith(nil), "node-a"})
-		}()
-		go func() { replies <- b.Serve(context.WithoutCancel(t.Context()), []string{"attach", other, "node-b"}) }()
-		one, two := <-replies, <-replies
-		require.False(t, one.Status == Success && two.Status == Success, "round %d: two nodes got one volume", round)
-		a.ask(t, "detach", "pv-datera-0", "node-a")
-		b.ask(t, "detach", "pv-other", "node-b")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		server := array(t)
+		a, b := newNode(t, server, "node-a", inMemory(t)).registered(t), newNode(t, server, "node-b", inMemory(t)).registered(t)
+		names := map[*node]string{a: "pv-datera-0", b: "pv-other"}
+		makeVolume(t, a, "vol-1")
+		for round := range 20 {
+			replies := together(t, []*node{a, b}, func(n *node) []string { return []string{"attach", optionsUnder(names[n], "vol-1"), n.name} })
+			require.False(t, replies[0].Status == Success && replies[1].Status == Success, "round %d: two nodes got one volume", round)
+			for n, name := range names {
+				n.ask(t, "detach", name, n.name)
+			}
+			require.Empty(t, letIn(t, server, "vol-1"))
+		}
+	})
 }
 
 func TestVolumeThatLetsEverybodyInIsRefused(t *testing.T) {
@@ -58,35 +60,25 @@ func TestVolumeThatLetsEverybodyInIsRefused(t *testing.T) {
 	_, err := server.Do("/root", "POST", "/app_instances", map[string]any{"name": "kube-pv-datera-0", "access_control_mode": "allow_all",
 		"storage_instances": []any{map[string]any{"name": "storage-1", "volumes": []any{map[string]any{"name": "volume-1", "size": 100}}}}})
 	require.NoError(t, err)
-	require.Contains(t, n.refused(t, "attach", optionsWith(nil), "node-a"), "access_control_mode allow_all")
+	require.Contains(t, n.refused(t, "attach", optionsWith(nil), "node-a"), "lets every initiator in, so nothing keeps two nodes apart: set access_control_mode to deny_all")
 }
 
-// A session counts, whoever let it in.
-func TestSessionWithoutAGrantIsInTheWay(t *testing.T) {
-	server := array(t)
-	n := newNode(t, server, "node-a").registered(t)
-	makeVolume(t, n, "kube-pv-datera-0")
-	allowForeign(t, n, server, "iqn.1993-08.org.debian:01:backup")
-	n.ask(t, "attach", optionsWith(nil), "node-a") // listed alone does not count
-	n.ask(t, "detach", "pv-datera-0", "node-a")
-	setActiveInitiators(t, server, "kube-pv-datera-0", "iqn.1993-08.org.debian:01:backup")
-	require.Contains(t, n.refused(t, "attach", optionsWith(nil), "node-a"), "iqn.1993-08.org.debian:01:backup")
-	setActiveInitiators(t, server, "kube-pv-datera-0")
-	n.ask(t, "attach", optionsWith(nil), "node-a")
+// An array may end the session of who lost its claim late: who evicts looks again.
+func TestEvictionLooksAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := array(t)
+		a, b := newNode(t, server, "node-a", attachMode(AttachNone)), newNode(t, server, "node-b", attachMode(AttachNone))
+		a.ask(t, "mount", podPath, optionsWith(nil))
+		// node-a has no session when node-b looks, but has one although node-b has evicted it.
+		b.over(func(real Array) Array { return lateSession{real, sync.OnceFunc(func() { comesBack(t, server, a) })} })
+		require.Contains(t, b.refused(t, "mount", podPath, optionsWith(nil)), a.iqn)
+		require.Empty(t, b.disks)
+		require.Empty(t, b.sessions)
+		require.NotContains(t, letIn(t, server, "kube-pv-datera-0"), b.iqn, "a node got a volume beside a session")
+	})
 }
 
-func TestTakeOverLooksAgainAfterItHasFenced(t *testing.T) {
-	server := array(t)
-	a, b := newNode(t, server, "node-a", attachMode(AttachNone)), newNode(t, server, "node-b", attachMode(AttachNone))
-	a.ask(t, "mount", podPath, optionsWith(nil))
-	// node-a has no session when node-b looks, but has one although node-b has fenced it.
-	b.over(func(real Array) Array { return lateSession{real, sync.OnceFunc(func() { comesBack(t, server, a) })} })
-	require.Contains(t, b.refused(t, "mount", podPath, optionsWith(nil)), "node-a")
-	require.Empty(t, b.disks)
-	require.Empty(t, b.members(server, "kube-pv-datera-0"), "a node got a volume beside a session")
-}
-
-// lateSession lets somebody log in at the moment in which he loses his grant.
+// lateSession lets somebody log in at the moment in which a claim is removed.
 type lateSession struct {
 	Array
 	comes func()
@@ -98,40 +90,66 @@ func (l lateSession) RemoveMember(ctx context.Context, group, iqn string) (*date
 	return found, err
 }
 
-// comesBack lets a node have a session although its grant is gone, as an array might that
-// does not drop sessions.
+// comesBack lets a node have a session although its claim is gone, as an array might that does not drop sessions.
 func comesBack(t *testing.T, server *dateratest.Server, n *node) {
 	t.Helper()
-	allowForeign(t, n, server, "iqn.1993-08.org.debian:01:helper")
-	a := mustArray(t, n)
-	_, err := a.AddMember(t.Context(), "foreign-group", n.iqn)
-	require.NoError(t, err)
+	allowForeign(t, n, server, n.iqn)
 	setActiveInitiators(t, server, "kube-pv-datera-0", n.iqn)
 }
 
-func TestLoserOfATakeOverNoticesIt(t *testing.T) {
-	server := array(t)
-	a := newNode(t, server, "node-a", attachMode(AttachNone))
-	b := newNode(t, server, "node-b", attachMode(AttachNone))
-	var taken Reply
-	a.onLogin = func() { taken = b.Serve(t.Context(), []string{"mount", podPath, optionsWith(nil)}) } // while node-a has no session yet
-	message := a.refused(t, "mount", podPath, optionsWith(nil))
-	require.Equal(t, Success, taken.Status, taken.Message)
-	require.Contains(t, message, "was taken over by another node while this one logged in: kubelet tries again, and is refused as long as that one has it")
-	require.Empty(t, a.disks)
-	require.Empty(t, a.mounts)
-	require.Len(t, b.mounts, 2)
+// A node that has joined and not logged in yet may be evicted by one that has: it is told before it logs in, or when it looks
+// again after the login.
+func TestWhoIsEvictedNoticesIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := array(t)
+		door, atOnce := newDoor(server), func(string) error { return nil }
+		b := door.guest(t, "node-b", atOnce)
+		var evicts Reply
+		comes := sync.OnceFunc(func() { evicts = b.Serve(t.Context(), []string{"mount", podPath, optionsWith(nil)}) })
+		a := door.guest(t, "node-a", func(step string) error {
+			if step == "login" {
+				comes()
+			}
+			return nil
+		})
+		refused := a.Serve(t.Context(), []string{"mount", podPath, optionsWith(nil)})
+		require.Equal(t, Success, evicts.Status, evicts.Message)
+		require.Equal(t, Failure, refused.Status, refused.Message)
+		require.Empty(t, a.disks)
+		require.Empty(t, a.sessions)
+		require.Empty(t, a.mounts)
+		require.Len(t, b.mounts, 2)
+		require.Equal(t, []string{b.iqn}, letIn(t, server, "kube-pv-datera-0"))
+	})
+}
+
+// As above, on an array where the session of who is evicted goes on.
+func TestWhoIsEvictedWithASessionNoticesIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := array(t)
+		a, b := newNode(t, server, "node-a", attachMode(AttachNone)), newNode(t, server, "node-b", attachMode(AttachNone))
+		var evicts Reply
+		a.onLogin = func() { evicts = b.Serve(t.Context(), []string{"mount", podPath, optionsWith(nil)}) } // while node-a has no session yet
+		refused := a.Serve(t.Context(), []string{"mount", podPath, optionsWith(nil)})
+		require.Equal(t, Success, evicts.Status, evicts.Message)
+		message := refused.Message
+		require.Contains(t, message, "no longer lets node node-a in")
+		require.Contains(t, message, "another node evicted it")
+		require.Empty(t, a.disks)
+		require.Empty(t, a.sessions)
+		require.Empty(t, a.mounts)
+		require.Len(t, b.mounts, 2)
+	})
 }
 
 func TestCopiedMachinesInModeNone(t *testing.T) {
 	server := array(t)
-	named := func(name string) func(*Config) { return func(c *Config) { c.Attach, c.Node = AttachNone, name } }
-	a, clone := newNode(t, server, "node-a", named("node-a")), newNode(t, server, "node-b", named("node-b"))
+	a, clone := newNode(t, server, "node-a", attachMode(AttachNone)), newNode(t, server, "node-b", attachMode(AttachNone))
 	clone.iqn = a.iqn
 	a.ask(t, "mount", podPath, optionsWith(nil))
 	message := clone.refused(t, "mount", podPath, optionsWith(nil))
-	require.Contains(t, message, "registered on")
-	require.Contains(t, message, "for node node-a")
+	require.Contains(t, message, "initiator "+a.iqn+" of this node, node-b, is registered on")
+	require.Contains(t, message, "as k8s_kubernetes_node-a")
 }
 
 func TestCHAPThatTheConfigurationDoesNotKnowIsLeftOn(t *testing.T) {
@@ -142,48 +160,21 @@ func TestCHAPThatTheConfigurationDoesNotKnowIsLeftOn(t *testing.T) {
 	require.Contains(t, newNode(t, server, "control").refused(t, "attach", optionsWith(nil), "node-a"), `as user "chap-user"`)
 }
 
-func TestDetachIsNotMisledByAnEmptyGroupOfAnotherTenant(t *testing.T) {
-	server := array(t)
-	_, err := server.Do("/root", "POST", "/tenants", map[string]any{"name": "dev"})
-	require.NoError(t, err)
-	n := newNode(t, server, "node-a").registered(t)
-	n.ask(t, "attach", optionsWith(nil), "node-a")
-	n.ask(t, "detach", "pv-datera-0", "node-a")
-	inDev := optionsWith(map[string]string{optTenant: "dev"})
-	n.ask(t, "attach", inDev, "node-a")
-	n.hints().forget("pv-datera-0") // time goes by
-	n.ask(t, "detach", "pv-datera-0", "node-a")
-	require.False(t, *n.ask(t, "isattached", inDev, "node-a").Attached, "detach succeeded and the grant is still there")
-}
-
-func TestReaderThatWantsToWriteLooksAgain(t *testing.T) {
-	server := array(t)
-	a, b := newNode(t, server, "node-a").registered(t), newNode(t, server, "node-b").registered(t)
-	reading := optionsWith(map[string]string{keyReadWrite: "ro"})
-	a.ask(t, "attach", reading, "node-a")
-	a.over(func(real Array) Array {
-		return joinedBySomebody{real, func() {
-			_, err := real.AddMember(t.Context(), a.groupName("pv-datera-0"), b.iqn)
-			require.NoError(t, err)
-		}}
-	})
-	require.Contains(t, a.refused(t, "attach", optionsWith(nil), "node-a"), "node-b")
-	state, _, err := b.lookForGrant(t.Context(), mustArray(t, b), "pv-datera-0")
-	require.NoError(t, err)
-	require.Contains(t, state.readers, a.iqn, "the node is not known as a reader any more")
-	require.Contains(t, state.members, a.iqn, "the node lost the access that it had")
-}
-
-// joinedBySomebody lets another node in at the moment in which one stops being a reader.
-type joinedBySomebody struct {
-	Array
-	joins func()
-}
-
-func (j joinedBySomebody) RemoveMember(ctx context.Context, group, iqn string) (*datera.InitiatorGroup, error) {
-	found, err := j.Array.RemoveMember(ctx, group, iqn)
-	j.joins()
-	return found, err
+// A node reads, and is attached to write. Another one comes at any moment: the first keeps what it had.
+func TestReaderThatWantsToWriteKeepsItsClaim(t *testing.T) {
+	for at, came := 1, true; came; at++ {
+		came = false
+		server := array(t)
+		a, b := newNode(t, server, "node-a").registered(t), newNode(t, server, "node-b").registered(t)
+		reading := optionsWith(map[string]string{keyReadWrite: "ro"})
+		a.ask(t, "attach", reading, "node-a")
+		var other Reply
+		a.meets(map[int]func(){at: func() { came = true; other = b.Serve(t.Context(), []string{"attach", reading, "node-b"}) }})
+		writes := a.Serve(t.Context(), []string{"attach", optionsWith(nil), "node-a"})
+		require.False(t, came && writes.Status == Success && other.Status == Success, "a writer beside a reader, who came before request %d", at)
+		require.Contains(t, letIn(t, server, "kube-pv-datera-0"), a.iqn, "the reader lost its claim; the other came before request %d", at)
+		require.True(t, came || at > 4)
+	}
 }
 
 // A node whose unmount failed still writes: nothing of the volume may leave it, and kubelet must hear of it.
@@ -192,10 +183,9 @@ func TestFailedUnmountIsAFailure(t *testing.T) {
 		t.Run(string(mode), func(t *testing.T) {
 			server := array(t)
 			n := newNode(t, server, "node-a", attachMode(mode))
-			calls, name := [][]string{{"unmount", podPath}}, "kube-pv-datera-0"
+			calls := [][]string{{"unmount", podPath}}
 			if mode == AttachKubelet {
 				n.stage(t, optionsWith(nil))
-				name = "pv-datera-0"
 				calls = [][]string{{"unmountdevice", globalPath}, {"detach", "pv-datera-0", "node-a"}}
 			} else {
 				n.ask(t, "mount", podPath, optionsWith(nil))
@@ -207,13 +197,13 @@ func TestFailedUnmountIsAFailure(t *testing.T) {
 			}
 			require.NotContains(t, words(n.takeDone()), "logout", "the disk was taken from under a mounted file system")
 			require.NotEmpty(t, n.disks)
-			require.Equal(t, []string{n.iqn}, n.members(server, name), "the array lets the next writer in")
+			require.Equal(t, []string{n.iqn}, letIn(t, server, "kube-pv-datera-0"), "the array lets the next writer in")
 		})
 	}
 }
 
 // After an attach that failed in mode kubelet nobody detaches: the next node would be told for ever who has the volume.
-func TestFailedAttachLeavesNoGrant(t *testing.T) {
+func TestFailedAttachLeavesNoClaim(t *testing.T) {
 	for _, mode := range []AttachMode{AttachController, AttachKubelet} {
 		for _, access := range []string{"rw", "ro"} {
 			t.Run(string(mode)+" "+access, func(t *testing.T) {
@@ -222,9 +212,7 @@ func TestFailedAttachLeavesNoGrant(t *testing.T) {
 				options := optionsWith(map[string]string{keyReadWrite: access})
 				a.over(func(real Array) Array { return noACL{real} })
 				require.Contains(t, a.refused(t, "attach", options, "node-a"), "add initiator group")
-				state, held, err := b.lookForGrant(t.Context(), mustArray(t, b), "pv-datera-0")
-				require.NoError(t, err)
-				require.False(t, held, "%+v", state)
+				require.Empty(t, letIn(t, server, "kube-pv-datera-0"))
 				b.ask(t, "attach", optionsWith(nil), "node-b")
 			})
 		}
@@ -248,84 +236,62 @@ func TestOneNodeHasAVolumeUnderOneName(t *testing.T) {
 }
 
 // A rival may have made the group in the meantime, and have gone again.
-func TestJoinMeansMembership(t *testing.T) {
+func TestAClaimMeansMembership(t *testing.T) {
 	server := array(t)
 	n := newNode(t, server, "node-a").registered(t)
 	makeVolume(t, n, "kube-pv-datera-0")
-	a := mustArray(t, n)
-	_, _, err := a.CreateInitiatorGroup(t.Context(), n.groupName("pv-datera-0"))
-	require.NoError(t, err)
-	volume, err := n.volume(optionsWith(nil))
-	require.NoError(t, err)
-	g := grant{driver: n.Driver, array: a, volume: volume, node: n.name, iqn: n.iqn}
-	require.NoError(t, g.join(t.Context(), grantState{}))
-	require.Equal(t, []string{n.iqn}, n.members(server, "pv-datera-0"))
-}
-
-// The call's time may be up at any moment of a take-over.
-func TestTakeOverThatIsCutOffIsUndone(t *testing.T) {
-	server := array(t)
-	a, b := newNode(t, server, "node-a", attachMode(AttachNone)), newNode(t, server, "node-b", attachMode(AttachNone))
-	a.ask(t, "mount", podPath, optionsWith(nil))
-	ctx, cancel := context.WithCancel(t.Context())
-	b.over(func(real Array) Array { return lateSession{real, cancel} })
-	volume, err := b.volume(optionsWith(nil))
-	require.NoError(t, err)
-	require.Error(t, b.Driver.mount(ctx, podPath, volume))
-	require.Empty(t, a.members(server, "kube-pv-datera-0"), "who was given nothing keeps a grant")
-	a.ask(t, "unmount", podPath)
-	a.ask(t, "mount", podPath, optionsWith(nil))
-}
-
-// Only who was there all the time is taken over: who has just come may be about to log in.
-func TestTakeOverSparesWhoHasJustCome(t *testing.T) {
-	server := array(t)
-	a, b := newNode(t, server, "node-a", attachMode(AttachNone)), newNode(t, server, "node-b", attachMode(AttachNone))
-	a.used(t, "kube-pv-datera-0")
-	a.leaveGrantTo(t, "kube-pv-datera-0", "node-dead")
-	looks := 0
-	b.over(func(real Array) Array {
-		return meddled{Array: real, volume: func() {
-			if looks++; looks == 3 { // to provision, for sessions, for sessions once more
-				a.leaveGrantTo(t, "kube-pv-datera-0", "node-c")
-			}
+	group := groupName("kubernetes", "pv-datera-0", idOf(t, server, "kube-pv-datera-0"), "rw")
+	n.over(func(real Array) Array {
+		return rivalMakes{real, func() {
+			_, _, err := real.CreateInitiatorGroup(t.Context(), group)
+			assert.NoError(t, err)
 		}}
 	})
-	require.Contains(t, b.refused(t, "mount", podPath, optionsWith(nil)), "node-c")
-	require.Equal(t, []string{newHost("node-dead").iqn, newHost("node-c").iqn}, a.members(server, "kube-pv-datera-0"))
+	n.ask(t, "attach", optionsWith(nil), "node-a")
+	require.Equal(t, []string{n.iqn}, letIn(t, server, "kube-pv-datera-0"))
 }
 
-// An announcement of a call that was killed arrives late, when who was watched has gone and another node came by another name.
-func TestTakeOverLooksAgainWhenItFindsItselfAnnounced(t *testing.T) {
-	server := array(t)
-	named := func(name string) func(*Config) { return func(c *Config) { c.Attach, c.Node = AttachNone, name } }
-	a, b := newNode(t, server, "node-a", named("node-a")), newNode(t, server, "node-b", named("node-b"))
-	other := newNode(t, server, "node-c").registered(t)
-	a.used(t, "kube-pv-datera-0")
-	other.ask(t, "attach", optionsWith(nil), "node-c")
-	other.ask(t, "detach", "pv-datera-0", "node-c")
-	a.leaveGrantTo(t, "kube-pv-datera-0", "node-dead")
-	ai, err := mustArray(t, a).AppInstance(t.Context(), "kube-pv-datera-0")
-	require.NoError(t, err)
-	require.NoError(t, mustArray(t, a).AddInitiatorGroup(t.Context(), ai.StorageInstances[0].Path, a.groupName("kube-pv-datera-0")))
-	looks := 0
-	b.over(func(real Array) Array {
-		return meddled{Array: real, volume: func() {
-			if looks++; looks == 3 {
-				_, err := real.RemoveMember(t.Context(), a.groupName("kube-pv-datera-0"), newHost("node-dead").iqn)
-				require.NoError(t, err)
-				other.ask(t, "attach", optionsWith(nil), "node-c")
-				a.leaveGrantTo(t, "kube-pv-datera-0", "node-b")
-			}
-		}}
+// rivalMakes is an array on which another call makes a group at the same moment.
+type rivalMakes struct {
+	Array
+	comes func()
+}
+
+func (r rivalMakes) CreateInitiatorGroup(ctx context.Context, name string, iqns ...string) (*datera.InitiatorGroup, bool, error) {
+	r.comes()
+	return r.Array.CreateInitiatorGroup(ctx, name, iqns...)
+}
+
+// The call's time may be up at any moment of an eviction.
+func TestEvictionThatIsCutOffIsUndone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := array(t)
+		a, b := newNode(t, server, "node-a", attachMode(AttachNone)), newNode(t, server, "node-b", attachMode(AttachNone))
+		a.ask(t, "mount", podPath, optionsWith(nil))
+		ctx, cancel := context.WithCancel(t.Context())
+		b.over(func(real Array) Array { return lateSession{real, cancel} })
+		volume, err := b.volume(optionsWith(nil))
+		require.NoError(t, err)
+		require.Error(t, b.Driver.mount(ctx, podPath, volume))
+		require.NotContains(t, letIn(t, server, "kube-pv-datera-0"), b.iqn, "who was given nothing keeps a claim")
+		require.Empty(t, b.sessions)
+		a.ask(t, "unmount", podPath)
+		a.ask(t, "mount", podPath, optionsWith(nil))
 	})
-	b.refused(t, "mount", podPath, optionsWith(nil))
-	require.Equal(t, []string{other.iqn}, other.letIn(t, "kube-pv-datera-0"), "who had the volume by then lost it")
 }
 
-// members are those whom the array lets in to a volume, by the name under which it is attached: in mode none that of the
-// app instance.
-func (n *node) members(server *dateratest.Server, name string) []string {
-	members, _ := server.InitiatorGroup("/root", n.groupName(name))
-	return members
+// Only who was there all the time is evicted: who has just come may be about to log in.
+func TestEvictionSparesWhoHasJustCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := array(t)
+		a, b := newNode(t, server, "node-a", attachMode(AttachNone)), newNode(t, server, "node-b", attachMode(AttachNone))
+		a.used(t, "kube-pv-datera-0")
+		dead := a.leaveClaimTo(t, server, "kube-pv-datera-0", "node-dead")
+		b.onLogin = func() { // and three seconds later
+			time.AfterFunc(3*time.Second, func() { a.leaveClaimTo(t, server, "kube-pv-datera-0", "node-c") })
+		}
+		require.Contains(t, b.refused(t, "mount", podPath, optionsWith(nil)), "node-c")
+		require.Equal(t, []string{newHost("node-c").iqn, dead}, letIn(t, server, "kube-pv-datera-0"))
+		require.Empty(t, b.sessions)
+	})
 }

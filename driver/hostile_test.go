@@ -1,22 +1,21 @@
 package driver
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"datera-flexvolume/datera/dateratest"
 )
 
 // What an option, a node's name or a path might hold to become more than it is.
@@ -48,10 +47,10 @@ func TestHostileOptions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(t, server, "node-a", inMemory(t)).registered(t)
 			for _, field := range fields {
-				n.meets(t, field, value, optionsWith(map[string]string{field: value}))
+				n.faces(t, field, value, optionsWith(map[string]string{field: value}))
 			}
-			n.meets(t, "a key", value, optionsWith(map[string]string{value: "x"}))
-			n.meets(t, "all of it", value, value)
+			n.faces(t, "a key", value, optionsWith(map[string]string{value: "x"}))
+			n.faces(t, "all of it", value, value)
 			for _, call := range [][]string{
 				{"attach", optionsWith(nil), value}, {"detach", "pv-datera-0", value}, {"detach", value, "node-a"}, {"isattached", optionsWith(nil), value},
 				{"waitforattach", value, optionsWith(nil)}, {"mountdevice", value, "/dev/sdb", optionsWith(nil)}, {"mountdevice", globalPath, value, optionsWith(nil)},
@@ -70,8 +69,8 @@ func TestHostileOptions(t *testing.T) {
 	require.NoFileExists(t, "/tmp/owned")
 }
 
-// meets makes the calls that take options with a hostile field.
-func (n *node) meets(t *testing.T, field, value, options string) {
+// faces makes the calls that take options with a hostile field.
+func (n *node) faces(t *testing.T, field, value, options string) {
 	t.Helper()
 	for _, call := range [][]string{
 		{"attach", options, n.name}, {"isattached", options, n.name}, {"waitforattach", "iscsi://10.0.0.1:3260/x/0", options},
@@ -105,33 +104,28 @@ func (n *node) shortAnswer(t *testing.T, reply Reply) {
 	}
 }
 
-// lyingArray stands between the driver and the array, and changes answers to reads of the volume.
-func lyingArray(t *testing.T, server *dateratest.Server, lie func(w http.ResponseWriter, r *http.Request, answer map[string]any) bool) string {
-	t.Helper()
-	liar := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		request, _ := http.NewRequestWithContext(r.Context(), r.Method, server.URL+r.URL.RequestURI(), strings.NewReader(string(body)))
-		request.Header = r.Header
-		response, err := http.DefaultTransport.RoundTrip(request)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadGateway)
-			return
+// lies changes the array's answers about volumes, or makes up one of its own.
+func (n *node) lies(lie lie) {
+	n.passing(func(r *http.Request, array http.RoundTripper) (*http.Response, error) {
+		response, err := array.RoundTrip(r)
+		if err != nil || !strings.Contains(r.URL.Path, "/app_instances") {
+			return response, err
 		}
-		defer response.Body.Close()
 		var answer map[string]any
 		text, _ := io.ReadAll(response.Body)
-		if json.Unmarshal(text, &answer) == nil && strings.Contains(r.URL.Path, "/app_instances") && lie(w, r, answer) {
-			return
-		}
-		if answer != nil {
+		if json.Unmarshal(text, &answer) == nil {
+			if madeUp := lie(r, answer); madeUp != nil {
+				return madeUp, nil
+			}
 			text, _ = json.Marshal(answer)
 		}
-		w.WriteHeader(response.StatusCode)
-		_, _ = w.Write(text)
-	}))
-	t.Cleanup(liar.Close)
-	return strings.TrimPrefix(liar.URL, "http://")
+		response.ContentLength = int64(len(text))
+		response.Body = io.NopCloser(bytes.NewReader(text))
+		return response, nil
+	})
 }
+
+type lie func(r *http.Request, answer map[string]any) (madeUp *http.Response)
 
 // inside walks to a part of an app instance.
 func inside(answer map[string]any, path ...string) map[string]any {
@@ -158,110 +152,107 @@ func inside(answer map[string]any, path ...string) map[string]any {
 // An array that lies, or one whose answers were changed on their way, gets nothing onto the node: the device string that
 // leads there holds an IQN, addresses, numbers and a serial number, or there is none.
 func TestHostileAnswersOfTheArray(t *testing.T) {
-	set := func(value any, key string, path ...string) func(http.ResponseWriter, *http.Request, map[string]any) bool {
-		return func(_ http.ResponseWriter, _ *http.Request, answer map[string]any) bool {
+	set := func(value any, key string, path ...string) lie {
+		return func(_ *http.Request, answer map[string]any) *http.Response {
 			maps.Copy(inside(answer, path...), map[string]any{key: value})
-			return false
+			return nil
 		}
 	}
 	access, volume := []string{"storage_instances", "access"}, []string{"storage_instances", "volumes"}
 	for name, test := range map[string]struct {
-		lie  func(http.ResponseWriter, *http.Request, map[string]any) bool
+		lie  lie
 		says string
 	}{
-		"an IQN that is an argument":    {set("--logout", "iqn", access...), "is no IQN"},
+		"an IQN that is an argument":    {set("--logout", "iqn", access...), "which is not one"},
 		"an IQN that climbs":            {set("iqn.2013-05.com.x:../../etc", "iqn", access...), "device string"},
 		"an IQN of two lines":           {set("iqn.2013-05.com.x:a\nb", "iqn", access...), "is no IQN"},
 		"a huge IQN":                    {set("iqn.2013-05.com.x:"+strings.Repeat("a", 1<<20), "iqn", access...), "device string"},
-		"an address that is an option":  {set([]any{"--help"}, "ips", access...), "is no HOST:PORT"},
-		"an address that is a command":  {set([]any{"10.0.0.1;reboot"}, "ips", access...), "is no HOST:PORT"},
-		"an address that is a number":   {set([]any{17}, "ips", access...), "understand the answer"},
+		"an address that is an option":  {set([]any{"--help"}, "ips", access...), "it must be an IP address"},
+		"an address that is a command":  {set([]any{"10.0.0.1;reboot"}, "ips", access...), "it must be an IP address"},
+		"an address that is a number":   {set([]any{17}, "ips", access...), "cannot use the answer"},
 		"a thousand addresses":          {set(strings.Fields(strings.Repeat("10.0.0.1 ", 1000)), "ips", access...), "device string"},
-		"no serial":                     {set("", "uuid", volume...), "the serial is missing"},
-		"a serial that climbs":          {set("../../sda", "uuid", volume...), "serial"},
-		"a serial with a query":         {set("x&format=", "uuid", volume...), "device string"},
+		"no serial":                     {set("", "uuid", volume...), "has the uuid"},
+		"a serial that climbs":          {set("../../sda", "uuid", volume...), "has the uuid"},
+		"a serial with a query":         {set("x&format=", "uuid", volume...), "has the uuid"},
 		"a size that is a word":         {set("huge", "size", volume...), "is not a number"},
-		"a size of nothing":             {set(0, "size", volume...), "accepted is 0 or less"},
-		"a negative size":               {set(-5, "size", volume...), "exists on the array with -5 GiB"},
+		"a size of nothing":             {set(0, "size", volume...), "has a size of 0 GiB"},
+		"a negative size":               {set(-5, "size", volume...), "has a size of -5 GiB"},
 		"a size beyond all":             {set(1e300, "size", volume...), "is not a number"},
 		"a LUN beyond all":              {set(1<<40, "lun", volume...), "is no LUN"},
 		"a negative LUN":                {set(-1, "lun", volume...), "is no LUN"},
 		"volumes that are none":         {set([]any{}, "volumes", "storage_instances"), "has 0 volumes"},
-		"storage that is a word":        {set("none", "storage_instances"), "understand the answer"},
-		"a path that climbs":            {set("/app_instances/../login", "path", "storage_instances"), "is not a name that the array can have"},
+		"storage that is a word":        {set("none", "storage_instances"), "cannot use the answer"},
+		"a path that climbs":            {set("/app_instances/../login", "path", "storage_instances"), "is not one of /app_instances/"},
 		"a state that is a screen full": {set(strings.Repeat("\x1b[31m", 10_000), "op_state", "storage_instances"), "op_state"},
 		"a name that is a screen full":  {set(strings.Repeat("\x1b[31m", 10_000), "name", "storage_instances"), ""},
-		"nothing": {func(_ http.ResponseWriter, _ *http.Request, answer map[string]any) bool {
+		"nothing": {func(_ *http.Request, answer map[string]any) *http.Response {
 			answer["data"] = nil
-			return false
+			return nil
 		}, "holds no data"},
-		"a list": {func(_ http.ResponseWriter, _ *http.Request, answer map[string]any) bool {
+		"a list": {func(_ *http.Request, answer map[string]any) *http.Response {
 			answer["data"] = []any{1, 2}
-			return false
-		}, "understand the answer"},
-		"a huge body": {func(w http.ResponseWriter, _ *http.Request, _ map[string]any) bool {
-			for range 20 {
-				_, _ = io.WriteString(w, strings.Repeat(" ", 1<<20))
-			}
-			return true
+			return nil
+		}, "cannot use the answer"},
+		"a huge body": {func(r *http.Request, _ map[string]any) *http.Response {
+			return answered(r, http.StatusOK, strings.Repeat(" ", 20<<20))
 		}, "larger than 16 MiB"},
-		"a redirect": {func(w http.ResponseWriter, _ *http.Request, _ map[string]any) bool {
-			w.Header().Set("Location", "http://127.0.0.1:1/elsewhere")
-			w.WriteHeader(http.StatusTemporaryRedirect)
-			return true
+		"a redirect": {func(r *http.Request, _ map[string]any) *http.Response {
+			response := answered(r, http.StatusTemporaryRedirect, "")
+			response.Header.Set("Location", "http://127.0.0.1:1/elsewhere")
+			return response
 		}, "is not followed"},
-		"nested without end": {func(w http.ResponseWriter, _ *http.Request, _ map[string]any) bool {
-			_, _ = io.WriteString(w, strings.Repeat(`{"data":[`, 100_000))
-			return true
+		"nested without end": {func(r *http.Request, _ map[string]any) *http.Response {
+			return answered(r, http.StatusOK, strings.Repeat(`{"data":[`, 100_000))
 		}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := array(t)
-			address := lyingArray(t, server, test.lie)
-			lied := func(c *Config) { c.ManagementIP = address }
-			control := newNode(t, server, "node-a", inMemory(t), lied).registered(t)
-			none := newNode(t, server, "node-b", inMemory(t), lied, attachMode(AttachNone))
-			options := optionsWith(map[string]string{optServer: address})
-			limit := time.Minute
-			if strings.HasPrefix(name, "a state") {
-				limit = 2 * time.Second // the driver waits for a better one as long as it may
-			}
-			patience, cancel := context.WithTimeout(t.Context(), limit)
-			defer cancel()
-			var said strings.Builder
-			for _, call := range [][]string{
-				{"attach", options, "node-a"}, {"isattached", options, "node-a"}, {"expandvolume", options, globalPath, fmt.Sprint(101 * gib), "1"}, {"detach", "pv-datera-0", "node-a"},
-			} {
-				reply := control.Serve(patience, call)
-				control.shortAnswer(t, reply)
-				if reply.Device != "" {
-					_, err := ParseAttachment(reply.Device)
-					require.NoError(t, err)
-				}
-				said.WriteString(reply.Message + "\n")
-			}
-			mounted := none.Serve(patience, []string{"mount", podPath, options})
-			none.shortAnswer(t, mounted)
-			require.NotContains(t, said.String()+mounted.Message, "fault in the driver")
-			if test.says == "" {
-				return
-			}
-			require.Contains(t, said.String(), test.says)
-			require.Equal(t, Failure, mounted.Status)
-			require.Empty(t, none.takeDone(), "a lie reached the host: %s", mounted.Message)
+			synctest.Test(t, func(t *testing.T) { getsNothingOntoTheNode(t, test.lie, test.says) })
 		})
 	}
 }
 
+func getsNothingOntoTheNode(t *testing.T, lie lie, says string) {
+	server := array(t)
+	control := newNode(t, server, "node-a", inMemory(t)).registered(t)
+	none := newNode(t, server, "node-b", inMemory(t), attachMode(AttachNone))
+	control.lies(lie)
+	none.lies(lie)
+	options := optionsWith(nil)
+	patience, cancel := context.WithTimeout(t.Context(), time.Minute) // the driver waits as long as it may for a better state
+	defer cancel()
+	var said strings.Builder
+	for _, call := range [][]string{
+		{"attach", options, "node-a"}, {"isattached", options, "node-a"}, {"expandvolume", options, globalPath, fmt.Sprint(101 * gib), "1"}, {"detach", "pv-datera-0", "node-a"},
+	} {
+		reply := control.Serve(patience, call)
+		control.shortAnswer(t, reply)
+		if reply.Device != "" {
+			_, err := ParseAttachment(reply.Device)
+			require.NoError(t, err)
+		}
+		said.WriteString(reply.Message + "\n")
+	}
+	mounted := none.Serve(patience, []string{"mount", podPath, options})
+	none.shortAnswer(t, mounted)
+	require.NotContains(t, said.String()+mounted.Message, "fault in the driver")
+	if says == "" {
+		return
+	}
+	require.Contains(t, said.String(), says)
+	require.Equal(t, Failure, mounted.Status)
+	require.Empty(t, none.takeDone(), "a lie reached the host: %s", mounted.Message)
+}
+
 // The files that the driver writes are replaced, never written through: a link that somebody planted leads nowhere.
 func TestPlantedLinksAreNotFollowed(t *testing.T) {
-	n := newNode(t, array(t), "node-a").registered(t)
+	server := array(t)
+	n := newNode(t, server, "node-a").registered(t)
 	victim := filepath.Join(t.TempDir(), "victim")
 	require.NoError(t, os.WriteFile(victim, []byte("precious"), 0o644))
 	device := n.ask(t, "attach", optionsWith(nil), "node-a").Device
-	hints := n.hints()
-	for _, path := range []string{n.journal().inUse("pv-datera-0"), hints.path("pv-datera-0"), hints.initiatorPath("node-a")} {
+	note := n.intentPath(intent{PV: "pv-datera-0", Group: groupName("kubernetes", "pv-datera-0", idOf(t, server, "kube-pv-datera-0"), "rw")})
+	for _, path := range []string{n.journal().inUse("pv-datera-0"), note} {
 		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
 		require.NoError(t, ignoreMissing(os.Remove(path)))
 		require.NoError(t, os.Symlink(victim, path))

@@ -2,12 +2,13 @@ package driver
 
 import (
 	"flag"
-	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -118,7 +119,7 @@ func TestDetachInModeKubeletRemovesWhatWasNeverMounted(t *testing.T) {
 func TestWholeLifeInModeNone(t *testing.T) {
 	server := array(t)
 	n := newNode(t, server, "node-a", attachMode(AttachNone))
-	options := optionsWith(map[string]string{keySecret + "username": secretOf("admin"), keySecret + "password": secretOf("password"), optServer: server.Address()})
+	options := optionsWith(map[string]string{keySecret + "username": secretOf("admin"), keySecret + "password": secretOf("password"), optServer: "sim.test"})
 	n.ask(t, "mount", podPath, options)
 	require.Equal(t, []string{"login", "mkfs.xfs", "mount", "bind"}, words(n.takeDone()))
 	repeat(t, n, [][]string{{"mount", podPath, options}})
@@ -137,21 +138,25 @@ func TestWholeLifeInModeNone(t *testing.T) {
 	require.Empty(t, n.disks)
 	require.Len(t, n.removed, 1, "the directory that mount made stays")
 	require.Empty(t, n.journal().unfinished())
-	require.Empty(t, n.members(server, "kube-pv-datera-0"), "the grant was not given back")
+	require.Empty(t, letIn(t, server, "kube-pv-datera-0"), "the claim stays")
 	repeat(t, n, [][]string{{"unmount", otherPod}})
 }
 
 func TestModeNoneWithoutCredentialsOfItsOwn(t *testing.T) {
+	synctest.Test(t, modeNoneWithoutCredentials)
+}
+
+func modeNoneWithoutCredentials(t *testing.T) {
 	server := array(t)
 	noCredentials := func(c *Config) { c.Attach, c.Username, c.Password = AttachNone, "", "" }
 	a, b := newNode(t, server, "node-a", noCredentials), newNode(t, server, "node-b", noCredentials)
-	options := optionsWith(map[string]string{keySecret + "username": secretOf("admin"), keySecret + "password": secretOf("password"), optServer: server.Address()})
+	options := optionsWith(map[string]string{keySecret + "username": secretOf("admin"), keySecret + "password": secretOf("password"), optServer: "sim.test"})
 	a.ask(t, "mount", podPath, options)
 	a.ask(t, "unmount", podPath)
 	require.Empty(t, a.disks)
 	require.Empty(t, a.journal().unfinished(), "a removal that nobody can finish is tried for ever")
 	b.content = a.content
-	b.ask(t, "mount", podPath, options) // takes over: node-a has no session any more
+	b.ask(t, "mount", podPath, options) // it evicts node-a, which has no session any more
 }
 
 func TestFailedMountInModeNoneIsUndone(t *testing.T) {
@@ -163,7 +168,7 @@ func TestFailedMountInModeNoneIsUndone(t *testing.T) {
 			require.Contains(t, n.refused(t, "mount", podPath, optionsWith(nil)), "injected")
 			require.Empty(t, n.disks, "kubelet calls no unmount after a failed mount, so the session stays for ever")
 			require.Empty(t, n.mounts)
-			require.Empty(t, n.members(server, "kube-pv-datera-0"))
+			require.Empty(t, letIn(t, server, "kube-pv-datera-0"))
 			delete(n.fails, step)
 			n.ask(t, "mount", podPath, optionsWith(nil))
 		})
@@ -178,27 +183,21 @@ func mustArray(t *testing.T, n *node) Array {
 }
 
 func TestCredentialsGoToNoOtherServer(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer listener.Close()
-	connected := make(chan struct{}, 1)
-	go func() {
-		defer close(connected)
-		if conn, err := listener.Accept(); err == nil {
-			conn.Close()
-			connected <- struct{}{}
-		}
-	}()
 	n := newNode(t, array(t), "node-a")
-	options := optionsWith(map[string]string{optServer: listener.Addr().String()})
+	var asked []string
+	n.passing(func(r *http.Request, array http.RoundTripper) (*http.Response, error) {
+		asked = append(asked, r.URL.Host)
+		return array.RoundTrip(r)
+	})
+	options := optionsWith(map[string]string{optServer: "other.test"})
 	for _, call := range [][]string{{"attach", options, "node-a"}, {"isattached", options, "node-a"}, {"expandvolume", options, globalPath, "1", "1"}} {
 		message := n.refused(t, call...)
 		require.Contains(t, message, "backstoreServer")
 		require.Contains(t, message, "sent nowhere else")
 	}
-	listener.Close()
-	_, received := <-connected
-	require.False(t, received, "the driver spoke to a server that the configuration does not name")
+	require.Empty(t, asked, "the driver spoke to a server")
+	n.ask(t, "isattached", optionsWith(nil), "node-a")
+	require.Subset(t, []string{"sim.test:7717"}, asked)
 }
 
 func setActiveInitiators(t *testing.T, server *dateratest.Server, appInstance string, iqns ...string) {

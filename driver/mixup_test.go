@@ -7,8 +7,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"datera-flexvolume/datera/dateratest"
 )
 
 // Kubernetes knows a volume by the name of its PersistentVolume and asks for nothing while it counts as attached. So what it
@@ -50,19 +48,19 @@ func TestReaderDoesNotBecomeAWriter(t *testing.T) {
 }
 
 // optionsOn are options of a volume whose secret alone says on which array it is.
-func optionsOn(server *dateratest.Server) string {
-	return optionsWith(map[string]string{keySecret + "server": secretOf(server.Address()),
+func optionsOn(address string) string {
+	return optionsWith(map[string]string{keySecret + "server": secretOf(address),
 		keySecret + "username": secretOf("admin"), keySecret + "password": secretOf("password")}, optServer)
 }
 
 // Two volumes of one name on two arrays, told apart by their secrets alone.
-func TestHintsOfTwoArrays(t *testing.T) {
-	one, two := array(t), array(t)
-	n := newNode(t, one, "node-a", attachMode(AttachNone), func(c *Config) { c.Username, c.Password = "", "" })
-	n.ask(t, "mount", podPath, optionsOn(two))
-	n.ask(t, "unmount", podPath) // without credentials of its own the node keeps the grant
-	n.ask(t, "mount", podPath, optionsOn(one))
-	n.ask(t, "mount", otherPod, optionsOn(two))
+func TestVolumesOfTwoArraysAreKeptApart(t *testing.T) {
+	n := newNode(t, array(t), "node-a", attachMode(AttachNone), func(c *Config) { c.Username, c.Password = "", "" })
+	n.reaches("two.test", array(t))
+	n.ask(t, "mount", podPath, optionsOn("two.test"))
+	n.ask(t, "unmount", podPath) // without credentials of its own the node keeps its claim
+	n.ask(t, "mount", podPath, optionsOn("sim.test"))
+	n.ask(t, "mount", otherPod, optionsOn("two.test"))
 	require.Len(t, n.disks, 2, "the pod of one array's volume got the other array's")
 }
 
@@ -89,12 +87,11 @@ func TestOneVolumeHasOneKeyHoweverItIsSpelt(t *testing.T) {
 
 // A volume that is mounted while the driver is replaced keeps its key: its pods could not be unmounted otherwise.
 func TestAKeyOfAFormerVersionIsKept(t *testing.T) {
-	server := array(t)
-	n := newNode(t, server, "node-a", attachMode(AttachNone))
+	n := newNode(t, array(t), "node-a", attachMode(AttachNone))
 	volume := Volume{AppInstance: "vol-1"}
 	now, err := n.directKey(volume)
 	require.NoError(t, err)
-	former := keyOf(volume, server.Address(), "")
+	former := keyOf(volume, "sim.test", "")
 	require.NotEqual(t, former, now)
 	require.NoError(t, n.journal().write(former, record{Name: "pv-1", AppInstance: "vol-1", Device: seedAttachment.String(), Direct: &directAttachment{Mount: "/x"}}))
 	key, err := n.directKey(volume)
@@ -144,17 +141,6 @@ func TestUnmountDeviceAfterJournalAndDiskAreGone(t *testing.T) {
 	require.NoError(t, os.Remove(n.journal().inUse("pv-datera-0")))
 	n.ask(t, "unmountdevice", globalPath)
 	require.Empty(t, n.mounts)
-}
-
-// A detach that found nothing learned nothing about where the next attach will be.
-func TestDetachOfNothingMisleadsNobody(t *testing.T) {
-	server := array(t)
-	_, err := server.Do("/root", "POST", "/tenants", map[string]any{"name": "dev"})
-	require.NoError(t, err)
-	n := newNode(t, server, "node-a").registered(t)
-	n.ask(t, "detach", "pv-datera-0", "node-a")
-	_, found := n.hints().recall("pv-datera-0")
-	require.False(t, found)
 }
 
 // What earlier calls left is looked at for a moment only: the array may be silent, and the call has work of its own.

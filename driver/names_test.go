@@ -10,12 +10,9 @@ import (
 func TestDerivedNames(t *testing.T) {
 	long := strings.Repeat("pv", 126)
 	require.Equal(t, "k8s_kubernetes_pv-datera-0", entityNameFor("kubernetes", "pv-datera-0"))
-	require.Equal(t, "k8s-ro_kubernetes_pv-datera-0", readersNameFor("kubernetes", "pv-datera-0"))
 	require.Equal(t, "k8s_kubernetes_node-1.example", InitiatorName("kubernetes", "node-1.example"))
-	for _, name := range []string{entityNameFor("kubernetes", long), readersNameFor("prod", long)} {
-		require.True(t, isEntityName(name), "a long name does not fit the array's rule")
-		require.LessOrEqual(t, len(name), entityNameLimit)
-	}
+	require.True(t, isEntityName(entityNameFor("kubernetes", long)), "a long name does not fit the array's rule")
+	require.LessOrEqual(t, len(entityNameFor("kubernetes", long)), entityNameLimit)
 	require.LessOrEqual(t, len(InitiatorName("kubernetes", long)), initiatorNameLimit)
 }
 
@@ -24,7 +21,6 @@ func TestDerivedNamesKeepVolumesApart(t *testing.T) {
 	pairs := map[string][2]string{
 		"long names that differ at the end": {entityNameFor("c", long+"1"), entityNameFor("c", long+"2")},
 		"clusters":                          {entityNameFor("c1", "pv"), entityNameFor("c2", "pv")},
-		"a volume and its readers":          {entityNameFor("c", "pv"), readersNameFor("c", "pv")},
 	}
 	for name, pair := range pairs {
 		t.Run(name, func(t *testing.T) { require.NotEqual(t, pair[0], pair[1]) })

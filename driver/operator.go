@@ -28,6 +28,8 @@ type Operator struct {
 	Host     Host
 	// OpenProbe is OpenArray without a session key of earlier calls, so that user and password are really tried.
 	OpenProbe func(scheme string, credentials Credentials, tenant string) (ArrayProbe, error)
+	// AskCluster is for the identity of the cluster that this process runs in; nil: in none.
+	AskCluster func(context.Context) (string, error)
 }
 
 // NodeInitiator is what the verbs for people need of the initiator.
@@ -63,6 +65,10 @@ type ArrayProbe interface {
 	About(ctx context.Context) (datera.About, error)
 	Initiator(ctx context.Context, iqn string) (*datera.Initiator, error)
 	InitiatorByName(ctx context.Context, name string) (*datera.Initiator, error)
+	Initiators(ctx context.Context) ([]datera.Initiator, error)
+	InitiatorGroupsWithPrefix(ctx context.Context, prefix string) ([]datera.InitiatorGroup, error)
+	AppInstanceOutlines(ctx context.Context) ([]datera.AppInstance, error)
+	Tenants(ctx context.Context) ([]string, error)
 }
 
 // scene is what the kernel shows at one moment.

@@ -228,6 +228,7 @@ func (d *desk) journalled(t *testing.T, name, iqn string, ago time.Duration) isc
 
 // attached gives the host the disk of a target.
 func (d *desk) attached(target iscsi.Target, path string) {
+	d.host.sessions[target.IQN] = true
 	d.disks[path] = foundDisk(path, Attachment{Target: target, SizeGiB: 100})
 }
 
@@ -257,10 +258,9 @@ func (d *desk) onArray(t *testing.T, server *dateratest.Server) *desk {
 		d.Config.Scheme = "http"
 	}
 	d.OpenProbe = func(scheme string, credentials Credentials, tenant string) (ArrayProbe, error) {
-		return datera.New(datera.Config{
-			Address: credentials.Server.String(), Scheme: scheme, Username: credentials.Username, Password: credentials.Password,
-			Tenant: tenant, APIVersion: d.Config.APIVersion, CAFile: d.Config.CAFile,
-		})
+		connection := d.Config.ArrayClient(scheme, credentials, tenant)
+		connection.TokenDir = ""
+		return datera.New(connection)
 	}
 	return d
 }

@@ -58,6 +58,7 @@ const defaultReplicas = 3
 type Volume struct {
 	Name            string // of the PersistentVolume, or of the volume in the pod
 	AppInstance     string // name on the array: volumeID, or derived from Name
+	Derived         bool   // and which of them
 	SizeGiB         int64  // 0 when a template or a clone's source decides
 	Replicas        int
 	Server          Server // zero value: the configured one
@@ -127,7 +128,7 @@ func ParseVolume(document, cluster string) (Volume, error) {
 	}
 	volume.SizeGiB = p.size(volume.Template != "" || volume.Source != "")
 	if volume.AppInstance == "" {
-		volume.AppInstance = entityNameFor(cluster, volume.Name)
+		volume.AppInstance, volume.Derived = entityNameFor(cluster, volume.Name), true
 	}
 	return volume, errors.Join(p.errs...)
 }

@@ -49,7 +49,7 @@ func TestParseVolumeAccepts(t *testing.T) {
 		check   func(*require.Assertions, Volume)
 	}{
 		"defaults": {`{"kubernetes.io/pvOrVolumeName":"pv-1","size":"1"}`, func(r *require.Assertions, v Volume) {
-			r.Equal(Volume{Name: "pv-1", AppInstance: "k8s_kubernetes_pv-1", SizeGiB: 1, Replicas: 3, Filesystem: "xfs"}, v)
+			r.Equal(Volume{Name: "pv-1", AppInstance: "k8s_kubernetes_pv-1", Derived: true, SizeGiB: 1, Replicas: 3, Filesystem: "xfs"}, v)
 		}},
 		"an empty fsType, as after a restart of kubelet": {optionsWith(map[string]string{keyFSType: ""}), func(r *require.Assertions, v Volume) { r.Equal("xfs", v.Filesystem) }},
 		"ext4":             {optionsWith(map[string]string{keyFSType: "ext4"}), func(r *require.Assertions, v Volume) { r.Equal("ext4", v.Filesystem) }},

@@ -43,7 +43,7 @@ func (a silentArray) InitiatorByName(ctx context.Context, _ string) (*datera.Ini
 	return nil, a.wait(ctx)
 }
 
-func (a silentArray) InitiatorGroups(ctx context.Context, _ ...string) (map[string]*datera.InitiatorGroup, error) {
+func (a silentArray) InitiatorGroupsContaining(ctx context.Context, _ string) ([]datera.InitiatorGroup, error) {
 	return nil, a.wait(ctx)
 }
 

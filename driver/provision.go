@@ -1,7 +1,6 @@
 package driver
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,38 +23,6 @@ const (
 	allowAll = "allow_all"
 )
 
-// longestDescription keeps a description within what the array's other names allow.
-const longestDescription = 128
-
-// describe says whose a volume is. It is written with the app instance itself, so a crash cannot part them.
-func (d *Driver) describe(volume Volume) string {
-	if d.Config.ClusterID == "" {
-		return d.describeFormerly(volume)
-	}
-	of := fmt.Sprintf(" of Kubernetes cluster %s (%s)", d.Config.Cluster, d.Config.ClusterID)
-	return "volume " + volume.Name[:min(len(volume.Name), longestDescription-len("volume ")-len(of))] + of
-}
-
-// describeFormerly is the description by versions before this one, and where the cluster has no ID.
-func (d *Driver) describeFormerly(volume Volume) string {
-	description := fmt.Sprintf("volume %s of Kubernetes cluster %s", volume.Name, d.Config.Cluster)
-	return description[:min(len(description), longestDescription)]
-}
-
-// describedOwner is the cluster and the ID that a description names.
-var describedOwner = pattern(`\Avolume .* of Kubernetes cluster ([A-Za-z0-9-]+) \(([A-Za-z0-9-]+)\)\z`)
-
-// checkCluster refuses a volume with a derived name, which only this cluster's volume should have, if another cluster made it.
-func (d *Driver) checkCluster(ai *datera.AppInstance, volume Volume) error {
-	owner := describedOwner().FindStringSubmatch(ai.Descr)
-	if owner == nil || owner[2] == d.Config.ClusterID || volume.AppInstance != entityNameFor(d.Config.Cluster, volume.Name) {
-		return nil
-	}
-	return fmt.Errorf("it was made for cluster %s with ID %s, and this is cluster %s with ID %s: two clusters of one name use this array; "+
-		"give this cluster a name of its own (cluster in the configuration), or name the volume in option %s",
-		owner[1], owner[2], d.Config.Cluster, cmp.Or(d.Config.ClusterID, "not configured"), optVolumeID)
-}
-
 // createMode tells the array which integration made an app instance.
 const createMode = "kubernetes"
 
@@ -71,7 +38,7 @@ func (d *Driver) provision(ctx context.Context, array Array, volume Volume) (ai 
 		err = d.explainCreate(err, volume)
 	}
 	if err == nil {
-		err = d.checkCluster(ai, volume)
+		err = d.refuseAnothers(ai, volume)
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("provision volume %s on %s: %w", volume.AppInstance, array.Server(), err)
@@ -97,7 +64,7 @@ func (d *Driver) ready(ctx context.Context, array Array, ai *datera.AppInstance,
 func (d *Driver) request(volume Volume) datera.AppInstanceRequest {
 	request := datera.AppInstanceRequest{
 		Name:              volume.AppInstance,
-		Descr:             d.describe(volume),
+		Descr:             d.Config.descriptionOf(volume.Name),
 		CreateMode:        createMode,
 		AccessControlMode: denyAll,
 		SizeGiB:           volume.SizeGiB,
@@ -303,7 +270,7 @@ func (d *Driver) knowsData(ctx context.Context, array Array, ai *datera.AppInsta
 	if volume.Source != "" || onArray.CapacityInUseGiB > 0 {
 		return true, nil
 	}
-	if created || d.Config.Attach != AttachNone && d.madeFor(ai, volume) == nil {
+	if created || d.Config.Attach != AttachNone && d.Config.describes(ai.Descr, volume.Name) {
 		return false, nil // only attach mode none has somebody at hand to note it on the array
 	}
 	metadata, err := array.Metadata(ctx, ai.ID)

@@ -86,20 +86,22 @@ func (d *Driver) WasAttached(ctx context.Context, volume Volume) (bool, error) {
 		return false, err
 	}
 	ai, err := array.AppInstance(ctx, volume.AppInstance)
+	if errors.Is(err, datera.ErrNotFound) {
+		return false, nil
+	}
 	if err != nil {
 		return false, fmt.Errorf("ask %s whether a node has had volume %s: %w", array.Server(), volume.AppInstance, err)
 	}
 	return everClaimed(ai), nil
 }
 
-// madeFor proves that an app instance was made for a volume of this cluster. Its
-// description is written with the app instance itself, so a crash cannot part them.
+// madeFor proves that an app instance was made for a volume of this cluster.
 func (d *Driver) madeFor(ai *datera.AppInstance, volume Volume) error {
-	if ai.Descr == d.describe(volume) || ai.Descr == d.describeFormerly(volume) {
+	if d.Config.describes(ai.Descr, volume.Name) {
 		return nil
 	}
 	return fmt.Errorf("it is there, but was not made for this PersistentVolume: its description is %s, not %q; "+
-		"it is left alone (if it is this volume after all, correct the description on the array)", quoteShort(ai.Descr), d.describe(volume))
+		"it is left alone (if it is this volume after all, correct the description on the array)", quoteShort(ai.Descr), d.Config.descriptionOf(volume.Name))
 }
 
 // SourceOf is the path on the array of a volume that another one is to be a clone of. Both

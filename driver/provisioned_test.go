@@ -159,7 +159,7 @@ func TestOptionsOfWithASecret(t *testing.T) {
 	volume, err := ParseVolume(document, "kubernetes")
 	require.NoError(t, err)
 	require.Equal(t, Volume{
-		Name: "pvc-1", AppInstance: "k8s_kubernetes_pvc-1", SizeGiB: 1, Replicas: 3, Filesystem: "ext4", ReadOnly: true,
+		Name: "pvc-1", AppInstance: "k8s_kubernetes_pvc-1", Derived: true, SizeGiB: 1, Replicas: 3, Filesystem: "ext4", ReadOnly: true,
 		Secret: &Credentials{Server: Server{Host: "array", Port: 7717}, Username: "admin", Password: "canary"},
 	}, volume)
 }

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -58,17 +59,17 @@ func (b *lockedBuffer) String() string {
 }
 
 // canaryNode is a node whose configuration holds the canaries, and all that it logs.
-func canaryNode(t *testing.T, address string, mode AttachMode) (*node, *lockedBuffer) {
+func canaryNode(t *testing.T, server *dateratest.Server, mode AttachMode) (*node, *lockedBuffer) {
 	t.Helper()
-	n := newNode(t, &dateratest.Server{}, "node-a", inMemory(t), attachMode(mode), func(c *Config) {
-		c.ManagementIP, c.Password = address, canaryPassword
+	n := newNode(t, server, "node-a", inMemory(t), attachMode(mode), func(c *Config) {
+		c.Password = canaryPassword
 		c.CHAP = CHAPConfig{Username: "chap-user", Password: canaryCHAP, MutualUsername: "array-user", MutualPassword: canaryMutual}
 	})
 	logged := &lockedBuffer{}
 	n.Log = slog.New(slog.NewJSONHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	n.OpenArray = func(scheme string, credentials Credentials, tenant string) (Array, error) {
 		config := n.Config.ArrayClient(scheme, credentials, tenant)
-		config.Logger = n.Log
+		config.Logger, config.Transport = n.Log, n.way
 		return datera.New(config)
 	}
 	return n, logged
@@ -135,8 +136,8 @@ func (n *node) keepsSecrets(t *testing.T, said string, logged *lockedBuffer) {
 }
 
 // secretOptions are the volume's options, in attach mode none with the secret that kubelet adds.
-func secretOptions(mode AttachMode, address string) string {
-	changes := map[string]string{optServer: address}
+func secretOptions(mode AttachMode) string {
+	changes := map[string]string{optServer: "sim.test"}
 	if mode == AttachNone {
 		changes[keySecret+"username"], changes[keySecret+"password"] = secretOf("admin"), secretOf(canaryPassword)
 	}
@@ -159,31 +160,32 @@ func TestSecretsStaySecretInEveryCallModeAndFault(t *testing.T) {
 		for name, set := range faults {
 			t.Run(string(mode)+", "+name, func(t *testing.T) {
 				t.Parallel()
-				server := dateratest.Start(t, dateratest.WithUser("admin", canaryPassword))
-				n, logged := canaryNode(t, server.Address(), mode)
-				if mode == AttachController {
-					require.NoError(t, server.RegisterInitiator(n.iqn, InitiatorName(n.Config.Cluster, n.name)))
-				}
-				for _, fault := range set {
-					require.NoError(t, server.SetFault(fault))
-				}
-				patience := 10 * time.Second
-				if len(set) > 0 {
-					patience = 200 * time.Millisecond
-				}
-				options := secretOptions(mode, server.Address())
-				said := n.callAll(t, options, patience)
-				if len(set) == 0 {
-					require.Contains(t, logged.String(), "request to the array", "the log is off")
-					require.NotContains(t, said, `"Failure","message":"volume`, "the calls do not reach their end: %s", said)
-					auth, err := server.Do("/root", "GET", "/app_instances/kube-pv-datera-0", nil)
-					require.NoError(t, err)
-					require.Contains(t, fmt.Sprint(auth), "chap-user", "CHAP was never set")
-				}
-				n.keepsSecrets(t, said, logged)
+				synctest.Test(t, func(t *testing.T) { keepsSecretsUnder(t, mode, set) })
 			})
 		}
 	}
+}
+
+func keepsSecretsUnder(t *testing.T, mode AttachMode, faults []dateratest.Fault) {
+	server, err := dateratest.New(dateratest.Options{Password: canaryPassword})
+	require.NoError(t, err)
+	n, logged := canaryNode(t, server, mode)
+	if mode == AttachController {
+		require.NoError(t, server.RegisterInitiator(n.iqn, InitiatorName(n.Config.Cluster, n.name)))
+	}
+	for _, fault := range faults {
+		require.NoError(t, server.SetFault(fault))
+	}
+	said := n.callAll(t, secretOptions(mode), 10*time.Second)
+	if len(faults) == 0 {
+		require.Contains(t, logged.String(), "request to the array", "the log is off")
+		require.NotContains(t, said, `"Failure","message":"volume`, "the calls do not reach their end: %s", said)
+		auth, err := server.Do("/root", "GET", "/app_instances/kube-pv-datera-0", nil)
+		require.NoError(t, err)
+		require.Contains(t, fmt.Sprint(auth), "chap-user", "CHAP was never set")
+	}
+	n.keepsSecrets(t, said, logged)
+	require.NoError(t, server.Close(context.WithoutCancel(t.Context()))) // whoever waits for a slow answer need not any more
 }
 
 // An array, or whoever stands in its place, repeats all that it was sent, in every way that there is.
@@ -207,34 +209,49 @@ func TestSecretsStaySecretWhenTheArrayRepeatsThem(t *testing.T) {
 		for _, mode := range []AttachMode{AttachController, AttachNone} {
 			t.Run(string(mode)+", "+name, func(t *testing.T) {
 				t.Parallel()
-				array := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					body, _ := io.ReadAll(r.Body)
-					if strings.HasSuffix(r.URL.Path, "/login") && strings.Contains(string(body), canaryPassword) && name != "as text" {
-						fmt.Fprint(w, `{"key":"canary-key"}`)
-						return
+				synctest.Test(t, func(t *testing.T) {
+					n, logged := canaryNode(t, array(t), mode)
+					n.way = handled(func(w http.ResponseWriter, r *http.Request) {
+						body, _ := io.ReadAll(r.Body)
+						if strings.HasSuffix(r.URL.Path, "/login") && strings.Contains(string(body), canaryPassword) && name != "as text" {
+							fmt.Fprint(w, `{"key":"canary-key"}`)
+							return
+						}
+						answer(w, fmt.Sprint(r.Header)+string(body)+canaryPassword)
+					})
+					said := n.callAll(t, secretOptions(mode), time.Second)
+					n.keepsSecrets(t, said, logged)
+					if name != "as a name" { // what the array calls a name is one
+						require.NotContains(t, said+logged.String(), "canary-key", "the session's key is shown")
 					}
-					answer(w, fmt.Sprint(r.Header)+string(body)+canaryPassword)
-				}))
-				defer array.Close()
-				address := strings.TrimPrefix(array.URL, "http://")
-				n, logged := canaryNode(t, address, mode)
-				said := n.callAll(t, secretOptions(mode, address), time.Second)
-				n.keepsSecrets(t, said, logged)
-				if name != "as a name" { // what the array calls a name is one
-					require.NotContains(t, said+logged.String(), "canary-key", "the session's key is shown")
-				}
+				})
 			})
 		}
 	}
+}
+
+// handled is the way to an array that is a function.
+func handled(array http.HandlerFunc) http.RoundTripper {
+	return roundTrip(func(r *http.Request) (*http.Response, error) {
+		w := httptest.NewRecorder()
+		if r.Body == nil {
+			r.Body = http.NoBody
+		}
+		array(w, r)
+		response := w.Result()
+		response.Request = r
+		return response, nil
+	})
 }
 
 // Whoever may make Secrets may name a server in one. The secrets of CHAP open all volumes of the configured array.
 func TestCHAPIsToldToNoOtherArray(t *testing.T) {
 	own, foreign := array(t), array(t)
 	n := newNode(t, own, "node-a", attachMode(AttachNone), func(c *Config) { c.CHAP = CHAPConfig{Username: "chap-user", Password: "chap-secret-1"} })
-	n.ask(t, "mount", podPath, optionsOn(foreign))
+	n.reaches("foreign.test", foreign)
+	n.ask(t, "mount", podPath, optionsOn("foreign.test"))
 	require.Empty(t, chapUser(t, foreign), "a server that a pod's secret names was told the secrets of CHAP")
-	n.ask(t, "mount", otherPod, optionsOn(own))
+	n.ask(t, "mount", otherPod, optionsOn("sim.test"))
 	require.Equal(t, "chap-user", chapUser(t, own))
 }
 

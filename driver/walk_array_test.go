@@ -17,22 +17,26 @@ type cutArray struct {
 
 func (a cutArray) Server() string { return "http://tlx170.tlx.daterainc.com:7717" }
 
-const volumeUUID = "f58fe461-a60d-4c9d-a466-8d80c5048d07"
+const (
+	volumeUUID      = "f58fe461-a60d-4c9d-a466-8d80c5048d07"
+	appInstanceUUID = "c7a5e0e1-9f6d-4f2a-8f64-6b0c9f1d2a37"
+)
 
-func (a cutArray) AppInstance(_ context.Context, name string) (*datera.AppInstance, error) {
+func (a cutArray) AppInstance(context.Context, string) (*datera.AppInstance, error) {
 	return step(a.host, "read the volume", func() (*datera.AppInstance, error) {
 		if !a.made {
 			return nil, datera.ErrNotFound
 		}
-		return a.appInstance(name), nil
+		return a.appInstance(), nil
 	})
 }
 
-func (w *world) appInstance(name string) *datera.AppInstance {
+func (w *world) appInstance() *datera.AppInstance {
 	instance := datera.StorageInstance{Path: "/si", Name: "storage-1", OpState: datera.OpStateAvailable, AccessControlMode: denyAll}
 	instance.Access.IPs, instance.Access.IQN = []string{"10.9.0.1"}, "iqn.2013-05.com.daterainc:tc:01:sn:321f0650b8ee3e86"
+	instance.ACL.Initiators, instance.ACL.InitiatorGroups, instance.ActiveInitiators = []datera.Reference{}, []datera.Reference{}, []string{}
 	for _, group := range w.acl {
-		instance.ACL.InitiatorGroups = append(instance.ACL.InitiatorGroups, datera.Reference{Path: groupPath + group})
+		instance.ACL.InitiatorGroups = append(instance.ACL.InitiatorGroups, datera.Reference{Path: "/initiator_groups/" + group})
 	}
 	for iqn := range w.active {
 		instance.ActiveInitiators = append(instance.ActiveInitiators, iqn)
@@ -42,13 +46,13 @@ func (w *world) appInstance(name string) *datera.AppInstance {
 		volume.CapacityInUseGiB = 1
 	}
 	instance.Volumes = []datera.Volume{volume}
-	return &datera.AppInstance{ID: name, Name: name, Descr: w.descr, AdminState: datera.AdminOnline, StorageInstances: []datera.StorageInstance{instance}}
+	return &datera.AppInstance{ID: appInstanceUUID, Name: "kube-pv-datera-0", Descr: w.descr, AdminState: datera.AdminOnline, StorageInstances: []datera.StorageInstance{instance}}
 }
 
 func (a cutArray) CreateAppInstance(_ context.Context, request datera.AppInstanceRequest) (ai *datera.AppInstance, created bool, err error) {
 	ai, err = step(a.host, "make the volume", func() (*datera.AppInstance, error) {
 		a.made, a.descr, a.sizeGiB = true, request.Descr, request.SizeGiB
-		return a.appInstance(request.Name), nil
+		return a.appInstance(), nil
 	})
 	return ai, err == nil, err
 }
@@ -57,13 +61,6 @@ func (a cutArray) ResizeVolume(_ context.Context, _ string, sizeGiB int64) (*dat
 	return step(a.host, "grow the volume", func() (*datera.Volume, error) {
 		a.sizeGiB = sizeGiB
 		return &datera.Volume{}, nil
-	})
-}
-
-func (a cutArray) DeleteAppInstance(context.Context, string) error {
-	return step0(a.host, "delete the volume", func() error {
-		a.made = false
-		return nil
 	})
 }
 
@@ -84,22 +81,6 @@ func (a cutArray) AddInitiatorGroup(_ context.Context, _, group string) error {
 			a.acl = append(a.acl, group)
 		}
 		return nil
-	})
-}
-
-func (a cutArray) RemoveInitiatorGroup(_ context.Context, _, group string) error {
-	return step0(a.host, "stop referring to the group", func() error {
-		a.acl = slices.DeleteFunc(a.acl, func(name string) bool { return name == group })
-		return nil
-	})
-}
-
-func (a cutArray) AppInstancesReferringTo(_ context.Context, group string) ([]datera.AppInstance, error) {
-	return step(a.host, "look who refers to the group", func() ([]datera.AppInstance, error) {
-		if !a.made || !slices.Contains(a.acl, group) {
-			return nil, nil
-		}
-		return []datera.AppInstance{*a.appInstance("")}, nil
 	})
 }
 
@@ -130,20 +111,33 @@ func (a cutArray) RegisterInitiator(_ context.Context, iqn, name string) (*dater
 	})
 }
 
-func (a cutArray) InitiatorGroups(_ context.Context, names ...string) (map[string]*datera.InitiatorGroup, error) {
-	return step(a.host, "read the groups", func() (map[string]*datera.InitiatorGroup, error) {
-		found := map[string]*datera.InitiatorGroup{}
-		for _, name := range names {
-			if _, exists := a.groups[name]; exists {
-				found[name] = a.group(name)
+func (a cutArray) InitiatorGroup(_ context.Context, name string) (*datera.InitiatorGroup, error) {
+	return step(a.host, "read a group", func() (*datera.InitiatorGroup, error) {
+		if _, exists := a.groups[name]; !exists {
+			return nil, datera.ErrNotFound
+		}
+		return a.group(name), nil
+	})
+}
+
+func (a cutArray) InitiatorGroupsContaining(_ context.Context, part string) ([]datera.InitiatorGroup, error) {
+	return step(a.host, "list groups", func() ([]datera.InitiatorGroup, error) {
+		var found []datera.InitiatorGroup
+		for _, name := range slices.Sorted(maps.Keys(a.groups)) {
+			if strings.Contains(name, part) {
+				found = append(found, *a.group(name))
 			}
 		}
 		return found, nil
 	})
 }
 
+func (a cutArray) InitiatorGroupsOfAllTenants(ctx context.Context, part string) ([]datera.InitiatorGroup, error) {
+	return a.InitiatorGroupsContaining(ctx, part)
+}
+
 func (w *world) group(name string) *datera.InitiatorGroup {
-	return &datera.InitiatorGroup{Path: groupPath + name, Name: name, Members: slices.Clone(w.groups[name])}
+	return &datera.InitiatorGroup{Path: "/initiator_groups/" + name, Name: name, Tenant: "/root", Members: slices.Clone(w.groups[name])}
 }
 
 func (a cutArray) CreateInitiatorGroup(_ context.Context, name string, iqns ...string) (group *datera.InitiatorGroup, created bool, err error) {
@@ -174,18 +168,6 @@ func (a cutArray) RemoveMember(_ context.Context, group, iqn string) (*datera.In
 		}
 		return a.group(group), nil
 	})
-}
-
-func (a cutArray) DeleteInitiatorGroup(_ context.Context, name string) error {
-	return step0(a.host, "delete the group", func() error {
-		delete(a.groups, name)
-		a.acl = slices.DeleteFunc(a.acl, func(group string) bool { return group == name })
-		return nil
-	})
-}
-
-func (a cutArray) Tenants(context.Context) ([]string, error) {
-	return step(a.host, "list the tenants", func() ([]string, error) { return []string{"/root"}, nil })
 }
 
 // leftOnArray lists what the array still has of the volume, before it is deleted.

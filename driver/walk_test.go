@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 )
@@ -45,9 +46,9 @@ func TestWalk(t *testing.T) {
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
 			for _, verb := range life(mode) {
-				t.Run(verb, func(t *testing.T) { walkCall(t, mode, verb, false) })
+				t.Run(verb, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { walkCall(t, mode, verb, false) }) })
 				if verb == "attach" || verb == "mountdevice" || mode == AttachNone && verb == "mount" {
-					t.Run(verb+" of a used volume", func(t *testing.T) { walkCall(t, mode, verb, true) })
+					t.Run(verb+" of a used volume", func(t *testing.T) { synctest.Test(t, func(t *testing.T) { walkCall(t, mode, verb, true) }) })
 				}
 			}
 		})
@@ -64,6 +65,7 @@ func walkCall(t *testing.T, mode AttachMode, verb string, used bool) {
 			require.True(t, k.up("node-b") && k.down("node-b"), k.trail)
 		}
 		c := k.play(s)
+		k.end()
 		if len(k.violations) > 0 {
 			bad++
 			t.Errorf("%+v:\n%s\n%s", s, strings.Join(k.violations, "\n"), strings.Join(k.trail, "\n"))

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -18,7 +19,9 @@ import (
 
 // world is what the calls of a volume's life change: the array, its one volume, and hosts whose calls may be cut.
 type world struct {
-	Array   // what the calls below do not use
+	Array                   // what the calls below do not use
+	life    context.Context // of whom a cut has killed
+	end     context.CancelFunc
 	mode    AttachMode
 	hosts   map[string]*cutHost
 	content map[string]mount.Content // of the volume, by serial: all hosts see the same
@@ -41,6 +44,7 @@ func newWorld(dir string, mode AttachMode) *world {
 		mode: mode, hosts: map[string]*cutHost{}, content: map[string]mount.Content{}, filled: map[string]int64{}, metadata: map[string]string{},
 		initiators: map[string]string{}, groups: map[string][]string{}, active: map[string]bool{},
 	}
+	w.life, w.end = context.WithCancel(context.Background())
 	for _, name := range []string{"control", "node-a", "node-b"} {
 		h := &cutHost{host: newHost(name), world: w}
 		h.content, h.filled = w.content, w.filled
@@ -48,7 +52,7 @@ func newWorld(dir string, mode AttachMode) *world {
 		config.ManagementIP, config.Username, config.Password, config.Scheme = "tlx170.tlx.daterainc.com", "admin", "password", "http"
 		config.Attach, config.Node = mode, name
 		config.StateDir, config.RunDir = filepath.Join(dir, name, "state"), filepath.Join(dir, name, "run")
-		h.driver = &Driver{Config: config, Initiator: h, Mounter: h, Log: slog.New(slog.DiscardHandler), watch: 200 * time.Millisecond,
+		h.driver = &Driver{Config: config, Initiator: h, Mounter: h, Log: slog.New(slog.DiscardHandler),
 			OpenArray: func(string, Credentials, string) (Array, error) { return cutArray{w, h}, nil }}
 		w.hosts[name] = h
 		if mode == AttachController {
@@ -130,8 +134,8 @@ type cut struct {
 // hit tells whether the call came to where it was to be cut.
 func (c *cut) hit() bool { return c.at > 0 && len(c.steps) >= c.at }
 
-// step makes one step of a host's call, or cuts the call there. A call that is killed stays where it is for ever: unlike
-// one that panics it undoes nothing.
+// step makes one step of a host's call, or cuts the call there. A call that is killed stays where it is until the world
+// ends: unlike one that panics it undoes nothing.
 func step[T any](h *cutHost, name string, do func() (T, error)) (T, error) {
 	c := h.cut
 	c.steps = append(c.steps, name)
@@ -155,7 +159,9 @@ func step[T any](h *cutHost, name string, do func() (T, error)) (T, error) {
 		_, _ = do()
 	}
 	close(c.died)
-	select {}
+	<-h.world.life.Done()
+	runtime.Goexit()
+	return none, nil
 }
 
 func step0(h *cutHost, name string, do func() error) error {
@@ -176,7 +182,7 @@ func (h *cutHost) run(c *cut, args ...string) (reply Reply) {
 	c.died = make(chan struct{})
 	h.cut = c
 	answered := make(chan Reply, 1)
-	go func() { answered <- h.driver.Serve(context.Background(), args) }()
+	go func() { answered <- h.driver.Serve(h.world.life, args) }()
 	select {
 	case reply = <-answered:
 	case <-c.died:
@@ -192,7 +198,7 @@ func (h *cutHost) dropLocks() { _ = os.RemoveAll(filepath.Join(h.driver.Config.R
 
 // reboot loses what is in memory and, if wanted, the files of the driver, too.
 func (h *cutHost) reboot(losesState bool) {
-	h.disks, h.mounts = map[string]iscsi.Device{}, nil
+	h.disks, h.sessions, h.mounts = map[string]iscsi.Device{}, map[string]bool{}, nil
 	delete(h.world.active, h.iqn)
 	_ = os.RemoveAll(h.driver.Config.RunDir)
 	if losesState {
@@ -216,10 +222,34 @@ func (h *cutHost) Attach(ctx context.Context, target iscsi.Target, chap iscsi.CH
 	})
 }
 
+func (h *cutHost) Login(ctx context.Context, target iscsi.Target, chap iscsi.CHAP) error {
+	return step0(h, "log in without a LUN", func() error {
+		if !h.world.allows(h.iqn) {
+			return iscsi.ErrRefused
+		}
+		h.world.active[h.iqn] = true
+		return h.host.Login(ctx, target, chap)
+	})
+}
+
+func (h *cutHost) LoggedIn(target iscsi.Target) (bool, error) {
+	in, err := h.host.LoggedIn(target)
+	return in && h.world.active[h.iqn], err
+}
+
+func (h *cutHost) Scan(ctx context.Context, target iscsi.Target) (iscsi.Device, error) {
+	return step(h, "scan", func() (iscsi.Device, error) {
+		if !h.world.active[h.iqn] {
+			return iscsi.Device{}, iscsi.ErrNoSession
+		}
+		return h.host.Scan(ctx, target)
+	})
+}
+
 func (h *cutHost) Detach(ctx context.Context, target iscsi.Target) error {
 	return step0(h, "log out", func() error {
 		err := h.host.Detach(ctx, target)
-		if len(h.disks) == 0 {
+		if len(h.sessions) == 0 {
 			delete(h.world.active, h.iqn)
 		}
 		return err
@@ -285,17 +315,22 @@ func (h *cutHost) Grow(ctx context.Context, device, path, filesystem string) err
 // left lists what a host still has of the volume.
 func (h *cutHost) left() []string {
 	var left []string
+	for target := range h.sessions {
+		left = append(left, "session "+target)
+	}
 	for path := range h.disks {
 		left = append(left, "disk "+path)
 	}
 	for _, mounted := range h.mounts {
 		left = append(left, "mount "+mounted.Path)
 	}
-	_ = filepath.WalkDir(h.driver.Config.StateDir, func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && !entry.IsDir() {
-			left = append(left, "journal "+filepath.Base(path))
-		}
-		return nil
-	})
+	for _, dir := range []string{h.driver.Config.StateDir, h.driver.intentDir()} {
+		_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+			if err == nil && !entry.IsDir() {
+				left = append(left, "file "+path)
+			}
+			return nil
+		})
+	}
 	return left
 }

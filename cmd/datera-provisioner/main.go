@@ -84,14 +84,18 @@ func run(ctx context.Context, kubeconfig, runDir string, settings provisioner.Se
 	if settings.Client, err = kubernetes.NewForConfig(access); err != nil {
 		return fmt.Errorf("reach Kubernetes: %w", err)
 	}
-	settings.Driver = func() *driver.Driver { return newDriver(settings.Log, runDir) }
+	identity := &provisioner.Identity{Client: settings.Client, Log: settings.Log}
+	settings.Driver = func() *driver.Driver { return newDriver(settings.Log, runDir, identity.Of) }
 	return provisioner.Run(ctx, settings)
 }
 
 // newDriver is the driver as the configuration says now: without a host, which it needs
-// for nothing here. A runDir replaces the configuration's, which is the nodes'.
-func newDriver(log *slog.Logger, runDir string) *driver.Driver {
+// for nothing here. A runDir replaces the configuration's, which is the nodes'; identify adds which cluster this is.
+func newDriver(log *slog.Logger, runDir string, identify func(driver.Config) (driver.Config, error)) *driver.Driver {
 	config, err := loadConfig()
+	if err == nil {
+		config, err = identify(config)
+	}
 	config.RunDir = cmp.Or(runDir, config.RunDir)
 	return &driver.Driver{
 		Config: config, ConfigError: err, Log: log,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -31,6 +32,21 @@ func TestWithoutKubernetes(t *testing.T) {
 	require.ErrorContains(t, command.Execute(), "reach Kubernetes: ")
 }
 
+func asItIs(config driver.Config) (driver.Config, error) { return config, nil }
+
+// A provisioner that does not know which cluster this is leaves the array alone.
+func TestNothingIsDoneWithoutTheIdentity(t *testing.T) {
+	array := dateratest.Start(t)
+	path := filepath.Join(t.TempDir(), "datera-config")
+	t.Setenv("DATERA_CONFIG", path)
+	require.NoError(t, os.WriteFile(path, []byte("mgmt_ip: "+array.Address()+"\nscheme: http\nusername: admin\npassword: password\nrun_dir: "+t.TempDir()+"\n"), 0o600))
+	volume := driver.Volume{Name: "pvc-1", AppInstance: "k8s_kubernetes_pvc-1", SizeGiB: 1, Replicas: 1}
+	away := func(config driver.Config) (driver.Config, error) { return config, errors.New("the API server is away") }
+	_, err := newDriver(slog.New(slog.DiscardHandler), "", away).Provision(t.Context(), volume)
+	require.ErrorContains(t, err, "the API server is away")
+	require.Empty(t, array.AppInstances("/root"))
+}
+
 // The configuration may be mended, and passwords changed, under a running provisioner.
 func TestConfigurationIsReadAnew(t *testing.T) {
 	array := dateratest.Start(t)
@@ -43,13 +59,13 @@ func TestConfigurationIsReadAnew(t *testing.T) {
 	}
 	log := slog.New(slog.DiscardHandler)
 
-	_, err := newDriver(log, "").Provision(t.Context(), volume)
+	_, err := newDriver(log, "", asItIs).Provision(t.Context(), volume)
 	require.ErrorContains(t, err, path)
 	write("wrong")
-	_, err = newDriver(log, "").Provision(t.Context(), volume)
+	_, err = newDriver(log, "", asItIs).Provision(t.Context(), volume)
 	require.ErrorContains(t, err, "the user name or the password is wrong")
 	write("password")
-	_, err = newDriver(log, "").Provision(t.Context(), volume)
+	_, err = newDriver(log, "", asItIs).Provision(t.Context(), volume)
 	require.NoError(t, err)
 	require.Equal(t, []string{volume.AppInstance}, array.AppInstances("/root"))
 }
@@ -62,7 +78,7 @@ func TestRunDirOfTheNodesIsNotTheProvisioners(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte("mgmt_ip: "+array.Address()+"\nscheme: http\nusername: admin\npassword: password\nrun_dir: /proc/none\n"), 0o600))
 	volume := driver.Volume{Name: "pvc-1", AppInstance: "k8s_kubernetes_pvc-1", SizeGiB: 1, Replicas: 1}
 	runDir := t.TempDir()
-	_, err := newDriver(slog.New(slog.DiscardHandler), runDir).Provision(t.Context(), volume)
+	_, err := newDriver(slog.New(slog.DiscardHandler), runDir, asItIs).Provision(t.Context(), volume)
 	require.NoError(t, err)
 	keys, err := filepath.Glob(filepath.Join(runDir, "session", "*.session"))
 	require.NoError(t, err)

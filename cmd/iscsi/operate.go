@@ -44,8 +44,8 @@ func doctorCommand() *cobra.Command {
 		Use: "doctor", Short: "look for what is wrong with this node, and say what to do about it", GroupID: "people",
 		Long: `Looks at what volumes need of this node: programs, open-iscsi and its version, kernel modules,
 initiator name, node records, multipath, kubelet's plug-in folder, configuration, the array and
-this node's registration there, portals, clock, and the volumes themselves. It prints a line for
-each: ok, warning (it works, but not as it should) or problem, and what to do. It changes nothing.
+this node's registration there, who may reach the cluster's volumes, portals, clock, and the
+volumes themselves. It prints a line for each: ok, warning (it works, but not as it should) or problem, and what to do. It changes nothing.
 
 The exit status is 0 only when all is well. Each check has 15 seconds.`,
 		Example: "  iscsi doctor\n  iscsi doctor -o json | jq '.[] | select(.level != \"ok\")'",

@@ -12,6 +12,7 @@ import (
 
 	"datera-flexvolume/datera"
 	"datera-flexvolume/driver"
+	"datera-flexvolume/driver/install"
 	"datera-flexvolume/driver/program"
 	"datera-flexvolume/iscsi"
 	"datera-flexvolume/mount"
@@ -48,7 +49,7 @@ func wire(log *slog.Logger, config driver.Config, configErr error) *wiring {
 // operator adds what the verbs for people need.
 func (w *wiring) operator() *driver.Operator {
 	return &driver.Operator{
-		Driver: w.driver, Node: w.initiator, Mounts: w.mounter, Programs: w.programs,
+		Driver: w.driver, Node: w.initiator, Mounts: w.mounter, Programs: w.programs, AskCluster: install.Pod{Getenv: os.Getenv}.ClusterID,
 		OpenProbe: func(scheme string, credentials driver.Credentials, tenant string) (driver.ArrayProbe, error) {
 			connection := w.driver.Config.ArrayClient(scheme, credentials, tenant)
 			connection.TokenDir = "" // it tries the password, so no session key will do

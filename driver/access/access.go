@@ -151,7 +151,7 @@ func (c Claim) Confirm(ctx context.Context, volumeID string) error {
 		if err != nil {
 			return err
 		}
-		if came := slices.DeleteFunc(still, func(h Holder) bool { return slices.Contains(stale, h) }); len(came) > 0 {
+		if came := slices.DeleteFunc(slices.Clone(still), func(h Holder) bool { return slices.Contains(stale, h) }); len(came) > 0 {
 			return c.refuse(ctx, came)
 		}
 		stale = still

@@ -95,7 +95,7 @@ func readNamespace(status int, body []byte) (string, error) {
 	err := json.Unmarshal(body, &answer)
 	switch {
 	case status == http.StatusForbidden || status == http.StatusUnauthorized:
-		return "", fmt.Errorf("%w: %d %.300s; the ClusterRole of deploy/base/installer lets it", ErrForbidden, status, answer.Message)
+		return "", fmt.Errorf("%w: %d %.300s; the ClusterRole datera-cluster-identity (deploy/base/identity.yaml) lets it", ErrForbidden, status, answer.Message)
 	case status != http.StatusOK:
 		return "", fmt.Errorf("%d %s %.300s", status, http.StatusText(status), answer.Message)
 	case err != nil || answer.Kind != "Namespace" || answer.Metadata.Name != kubeSystem || answer.Metadata.UID == "":

@@ -71,7 +71,7 @@ func TestClusterIDIsNotGuessed(t *testing.T) {
 	}{
 		"no pod":                    {nil, func(p *Pod) { p.Getenv = func(string) string { return "" } }, ErrNoAPI, "not a pod"},
 		"a pod without a token":     {nil, func(p *Pod) { p.Dir = t.TempDir() }, ErrNoAPI, "not a pod"},
-		"no right to ask":           {says(http.StatusForbidden, forbidden), nil, ErrForbidden, "the ClusterRole of deploy/base/installer lets it"},
+		"no right to ask":           {says(http.StatusForbidden, forbidden), nil, ErrForbidden, "the ClusterRole datera-cluster-identity (deploy/base/identity.yaml) lets it"},
 		"an unknown token":          {says(http.StatusUnauthorized, `{"kind":"Status","message":"Unauthorized","code":401}`), nil, ErrForbidden, "401 Unauthorized"},
 		"an API server that is ill": {says(http.StatusInternalServerError, `{"kind":"Status","message":"etcdserver: request timed out"}`), nil, nil, "500 Internal Server Error etcdserver"},
 		"a proxy":                   {says(http.StatusOK, "<html>hello</html>"), nil, nil, "is this the API server?"},

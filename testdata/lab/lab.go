@@ -181,7 +181,7 @@ type Machine struct {
 func (m *Machine) Configure(ctx context.Context, change func(*driver.Config)) error {
 	config := driver.Config{
 		ManagementIP: ArrayAddress, Username: User, Password: Password,
-		Attach: driver.AttachController, Cluster: "kubernetes",
+		Attach: driver.AttachController, Cluster: "kubernetes", ClusterID: "lab",
 		Tenant: "/root", APIVersion: "2.2", StateDir: "/var/lib/datera-iscsi", RunDir: "/run/datera-iscsi",
 		Log: driver.LogConfig{Path: logPath, Level: "debug", MaxSizeMiB: 10, MaxBackups: 5},
 	}

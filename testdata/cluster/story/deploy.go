@@ -122,7 +122,8 @@ func (s *story) applySecret(further string) {
 
 // installOnControlPlane runs an installer on this host, whose root directory the cluster's folder stands for.
 func (s *story) installOnControlPlane(program string) {
-	s.onControlPlane(program, "install", "--control-plane", "--plugin-dir=/plugins", "--node=control-plane")
+	s.onControlPlane(program, "install", "--control-plane", "--plugin-dir=/plugins", "--node=control-plane",
+		"--cluster-id="+s.ask("get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}"))
 }
 
 func (s *story) onControlPlane(program string, args ...string) {
