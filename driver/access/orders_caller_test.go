@@ -25,19 +25,20 @@ type caller struct {
 	deletes       bool
 	kernel        *kernel
 
-	waits   *step // at a gate
-	ended   bool
-	calls   bool   // a call of it is under way
-	dying   bool
-	told    string // the volume, by UUID, that it was told it has; until it calls detach
-	history [32]byte
-	changed bool // by its last step, or its call has just begun
-	watches bool // between login and scan
-	watched int
-	atLogin [32]byte
-	after   string // what follows its killed call
-	cancel  context.CancelFunc
-	outcome chan outcome
+	waits    *step // at a gate
+	ended    bool
+	calls    bool // a call of it is under way
+	dying    bool
+	everTold bool
+	told     string   // the volume, by UUID, that it was told it has; until it calls detach
+	history  [32]byte // what it knows
+	changed  bool     // by its last step, or its call has just begun
+	watches  bool     // between login and scan
+	watched  int
+	atLogin  [32]byte
+	after    string // what follows its killed call
+	cancel   context.CancelFunc
+	outcome  chan outcome
 }
 
 // outcome is how a call ended.
@@ -254,7 +255,7 @@ func (c *caller) wasTold() {
 	c.world.mutex.Lock()
 	defer c.world.mutex.Unlock()
 	if ai, found := c.world.volume(); found {
-		c.told = ai.ID
+		c.told, c.everTold = ai.ID, true
 	} else {
 		c.world.violated("%s was told that it has the volume, which is gone", c.name)
 	}

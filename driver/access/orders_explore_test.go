@@ -35,7 +35,7 @@ func (c choice) key() string {
 }
 
 // run carries out an order: choose says which of the possible choices is taken, or -1 when enough was seen.
-func run(t *testing.T, a *array, s scenario, choose func(w *world, choices []choice) int, check func(w *world)) {
+func run(t *testing.T, a *array, s scenario, choose func(w *world, choices []choice) int, check func(w *world)) *world {
 	t.Helper()
 	var w *world
 	synctest.Test(t, func(t *testing.T) {
@@ -72,6 +72,7 @@ func run(t *testing.T, a *array, s scenario, choose func(w *world, choices []cho
 		}
 	})
 	require.Empty(t, w.wrong, "%+v: the order was\n%s", s, strings.Join(w.trace, "\n"))
+	return w
 }
 
 // rest waits until each caller waits for its turn, or has ended. Only who waits for the lock of a volume may go on waiting.
@@ -235,19 +236,24 @@ func (w *world) abandon() {
 	w.mutex.Unlock()
 }
 
-// explore walks through all orders: depth first, each time from the beginning. Where a state is met again, the same follows
-// as before, so nothing is walked twice; and of two reads of different callers, one after the other, only one order is.
-func explore(t *testing.T, s scenario) (orders, states int) {
+// explore walks through the orders: depth first, each time from the beginning. Where a state is met again, the same follows as
+// before, so nothing is walked twice; and of two reads of different callers, one after the other, only one order is. With a
+// limit it walks so many, of those that branch off anywhere. It returns who was told in which of them.
+func explore(t *testing.T, s scenario, limit int, random *rand.Rand) (orders, states int, told map[string]bool) {
 	t.Helper()
-	seen, arrays := map[[32]byte]bool{}, arrays{}
+	seen, arrays, told := map[[32]byte]bool{}, arrays{}, map[string]bool{}
 	stack := [][]string{nil}
-	for len(stack) > 0 {
+	for len(stack) > 0 && (limit == 0 || orders < limit) {
+		if limit > 0 {
+			next, last := random.IntN(len(stack)), len(stack)-1
+			stack[next], stack[last] = stack[last], stack[next]
+		}
 		path := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
 		orders++
 		depth := 0
 		var before choice
-		run(t, arrays.next(t), s, func(w *world, choices []choice) int {
+		w := run(t, arrays.next(t), s, func(w *world, choices []choice) int {
 			defer func() { depth++ }()
 			if depth < len(path) {
 				next := slices.IndexFunc(choices, func(c choice) bool { return c.key() == path[depth] })
@@ -284,8 +290,11 @@ func explore(t *testing.T, s scenario) (orders, states int) {
 				settled(w)
 			}
 		})
+		for _, c := range w.callers {
+			told[c.name] = told[c.name] || c.everTold
+		}
 	}
-	return orders, len(seen)
+	return orders, len(seen), told
 }
 
 // reading is a choice if it is a read, else none.
@@ -302,16 +311,16 @@ func commutes(before, next choice) bool {
 }
 
 // sample carries out an order that a seed chooses. Who was at work stays so more often than not: most calls are short.
-func sample(t *testing.T, arrays *arrays, s scenario, seed uint64) {
+func sample(t *testing.T, arrays *arrays, s scenario, random *rand.Rand) *world {
 	t.Helper()
-	random := rand.New(rand.NewPCG(seed, 0))
 	var last *caller
-	run(t, arrays.next(t), s, func(w *world, choices []choice) int {
+	return run(t, arrays.next(t), s, func(_ *world, choices []choice) int {
 		next := random.IntN(len(choices))
 		if choices[next].what != goes && random.IntN(8) > 0 {
 			next = slices.IndexFunc(choices, func(c choice) bool { return c.what == goes })
 		}
-		if same := slices.IndexFunc(choices, func(c choice) bool { return c.caller == last && c.what == goes }); same >= 0 && random.IntN(5) < 3 && choices[next].what == goes {
+		stays := func(c choice) bool { return c.caller == last && c.what == goes }
+		if same := slices.IndexFunc(choices, stays); same >= 0 && random.IntN(5) < 3 && next >= 0 && choices[next].what == goes {
 			next = same
 		}
 		next = max(next, 0)
