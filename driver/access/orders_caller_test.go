@@ -107,6 +107,9 @@ type callerKey struct{}
 // call runs one call in a process of its own, and returns when that has ended.
 func (c *caller) call(name string, run func(ctx context.Context, d *driver.Driver) outcome) outcome {
 	w := c.world
+	if w.oneHost { // who is called first has the lock
+		c.step(name+" is called", false, func() {})
+	}
 	ctx, cancel := context.WithCancel(context.WithValue(w.alive, callerKey{}, c))
 	c.cancel, c.calls, c.changed = cancel, true, true
 	before := c.history

@@ -80,7 +80,6 @@ func (w *world) rest(running *atomic.Int32) {
 	for {
 		synctest.Wait()
 		w.mutex.Lock()
-		waiting, locked := 0, 0
 		for _, c := range w.callers {
 			if c.dying {
 				c.dying = false
@@ -90,17 +89,17 @@ func (w *world) rest(running *atomic.Int32) {
 		w.mutex.Unlock()
 		synctest.Wait()
 		w.mutex.Lock()
+		waiting, working := 0, 0
 		for _, c := range w.callers {
-			switch {
-			case c.waits != nil:
+			if c.waits != nil {
 				waiting++
-			case !c.ended && w.oneHost:
-				locked++
+				if c.calls {
+					working++
+				}
 			}
 		}
 		w.mutex.Unlock()
-		n := int(running.Load())
-		if waiting == n || waiting > 0 && waiting+locked == n {
+		if waiting == int(running.Load()) || w.oneHost && working > 0 {
 			return
 		}
 		if w.late != nil { // before time passes
