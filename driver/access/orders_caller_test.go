@@ -28,6 +28,7 @@ type caller struct {
 	waits    *step // at a gate
 	ended    bool
 	calls    bool // a call of it is under way
+	gets     bool // it is one that gets the volume
 	dying    bool
 	everTold bool
 	told     string   // the volume, by UUID, that it was told it has; until it calls detach
@@ -181,7 +182,9 @@ func (c *caller) acts() {
 // come gets the volume, uses it, and lets it go.
 func (c *caller) come(get, leave func() outcome) {
 	for tried := 1; ; tried++ {
+		c.gets = true
 		o := get()
+		c.gets = false
 		switch {
 		case o.success && c.world.repeats && tried == 1:
 			continue
@@ -201,7 +204,7 @@ func (c *caller) come(get, leave func() outcome) {
 // insist repeats a call that was killed, or failed, as Kubernetes does.
 func (c *caller) insist(call func() outcome) {
 	for tried := 1; ; tried++ {
-		if o := call(); o.success || c.deletes && !o.killed || o.killed && c.after == forgotten || tried == 4 {
+		if o := call(); o.success || c.deletes && !o.killed || tried == 4 {
 			return
 		}
 	}

@@ -128,7 +128,7 @@ func (w *world) choices() []choice {
 		}
 		for _, death := range deaths {
 			after := []string{calledAgain}
-			if w.anyAfter {
+			if w.anyAfter && c.gets { // who takes a volume away insists
 				after = append(after, calledOff, forgotten)
 			}
 			for _, follows := range after {
