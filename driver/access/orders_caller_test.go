@@ -25,21 +25,23 @@ type caller struct {
 	deletes       bool
 	kernel        *kernel
 
-	waits    *step // at a gate
-	ended    bool
-	calls    bool // a call of it is under way
-	gets     bool // it is one that gets the volume
-	dying    bool
-	everTold bool
-	told     string   // the volume, by UUID, that it was told it has; until it calls detach
-	history  [32]byte // what it knows
-	changed  bool     // by its last step, or its call has just begun
-	watches  bool     // between login and scan
-	watched  int
-	atLogin  [32]byte
-	after    string // what follows its killed call
-	cancel   context.CancelFunc
-	outcome  chan outcome
+	waits        *step // at a gate
+	ended        bool
+	calls        bool // a call of it is under way
+	gets         bool // it is one that gets the volume
+	calledBefore int  // so many of its calls have ended
+	dying        bool
+	everTold     bool
+	told         string   // the volume, by UUID, that it was told it has; until it calls detach
+	history      [32]byte // what it knows
+	changed      bool     // by its last step, or its call has just begun
+	polls        string   // the last answer, to a read
+	watches      bool     // between login and scan
+	watched      int
+	atLogin      [32]byte
+	after        string // what follows its killed call
+	cancel       context.CancelFunc
+	outcome      chan outcome
 }
 
 // outcome is how a call ended.
@@ -74,7 +76,7 @@ const (
 )
 
 func newCaller(w *world, word string) *caller {
-	c := &caller{world: w, name: word, cluster: "kubernetes", outcome: make(chan outcome, 2)}
+	c := &caller{world: w, name: word, cluster: "kubernetes"}
 	who, cluster, other := strings.Cut(word, "/")
 	if other {
 		c.cluster = cluster
@@ -91,7 +93,7 @@ func newCaller(w *world, word string) *caller {
 
 // learns adds to what a caller knows.
 func (c *caller) learns(what string) {
-	c.history = sha256.Sum256(fmt.Append(c.history[:], what))
+	c.history, c.polls = sha256.Sum256(fmt.Append(c.history[:], what)), ""
 }
 
 // looks forgets, when a look of attach mode none begins, what the looks since the login have seen: each goes by what it sees
@@ -108,6 +110,12 @@ type callerKey struct{}
 // call runs one call in a process of its own, and returns when that has ended.
 func (c *caller) call(name string, run func(ctx context.Context, d *driver.Driver) outcome) outcome {
 	w := c.world
+	w.mutex.Lock()
+	over := w.over
+	w.mutex.Unlock()
+	if over {
+		runtime.Goexit()
+	}
 	if w.oneHost { // who is called first has the lock
 		c.step(name+" is called", false, func() {})
 	}
@@ -115,14 +123,17 @@ func (c *caller) call(name string, run func(ctx context.Context, d *driver.Drive
 	c.cancel, c.calls, c.changed = cancel, true, true
 	before := c.history
 	c.learns(name)
-	w.processes.Go(func() { c.outcome <- run(ctx, w.driver(c)) })
-	o := <-c.outcome
+	ended := make(chan outcome, 2) // of a killed call, too, something is heard at last
+	c.outcome = ended
+	w.processes.Go(func() { ended <- run(ctx, w.driver(c)) })
+	o := <-ended
 	if !o.killed {
 		cancel()
 	}
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
 	c.calls = false
+	c.calledBefore++
 	w.note("%s: %s: %s", c.name, name, o)
 	c.history = before // what a process knew goes with it
 	c.learns(fmt.Sprint(name, o.success, o.killed, c.after))
@@ -193,7 +204,7 @@ func (c *caller) come(get, leave func() outcome) {
 		case o.success:
 		case o.killed && c.after == calledAgain, !o.killed && tried < c.world.tries:
 			continue
-		case o.killed && c.after == forgotten, !o.killed:
+		case c.told == "" && (o.killed && c.after == forgotten || !o.killed):
 			return
 		}
 		break
@@ -356,7 +367,12 @@ func (c *caller) request(r *http.Request) (*http.Response, error) {
 	w.mutex.Lock()
 	if err == nil {
 		c.looks(s)
-		c.learns(w.readable(s.label) + w.answer(r, answer.StatusCode))
+		if learnt := w.readable(s.label) + w.answer(r, answer.StatusCode); learnt != c.polls {
+			c.learns(learnt)
+			if s.reads { // what waits for the array to change asks the same again
+				c.polls = learnt
+			}
+		}
 	}
 	w.mutex.Unlock()
 	switch chosen {
@@ -392,6 +408,9 @@ func (w *world) carryOut(r *http.Request) (*http.Response, error) {
 // labelOf is a request as people read it. It keeps the names of groups.
 func (w *world) labelOf(r *http.Request) string {
 	label := r.Method + " " + pathOf(r)
+	if r.URL.RawQuery != "" {
+		label += "?" + r.URL.RawQuery
+	}
 	if r.Method == http.MethodGet || r.Body == nil {
 		return label
 	}
