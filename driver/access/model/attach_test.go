@@ -269,7 +269,7 @@ func (t *turn) detach() {
 		s.asking &^= t.me()
 		t.removed()
 	case remove:
-		g := first(c.unread)
+		g := lowest(c.unread)
 		c.unread &^= g.one()
 		t.removeClaim(g, t.caller.node)
 		t.removed()

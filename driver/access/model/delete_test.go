@@ -2,7 +2,7 @@ package model
 
 import "math/bits"
 
-func first(g groups) group { return group(bits.TrailingZeros16(uint16(g))) }
+func lowest(g groups) group { return group(bits.TrailingZeros16(uint16(g))) }
 
 // Delete takes the volume offline between two looks: who was let in before the second look is seen by it, who is let in
 // after it sees that the volume is offline.
@@ -48,7 +48,7 @@ func (t *turn) delete(g group) {
 		t.goTo(deleteGroup)
 		t.deleteNext(own)
 	case deleteGroup:
-		g := first(c.unread)
+		g := lowest(c.unread)
 		if !s.refers.has(g) || t.deletesReferred {
 			s.exists &^= g.one()
 			s.refers &^= g.one()

@@ -124,7 +124,7 @@ func (t *turn) pending() (request, bool) {
 	switch c.at {
 	case add, refer, takeBack, takeOffline, deleteVolume, takeOnline:
 	case remove:
-		r.kind, r.group = takeBack, first(c.unread)
+		r.kind, r.group = takeBack, lowest(c.unread)
 	case evict:
 		r.group, r.node = nextClaim(c.members)
 	default:

@@ -30,6 +30,7 @@ type protocol struct {
 	withdrawnUnnoted   bool // a claim without a session is withdrawn
 	eraseAfterTelling  bool
 	eraseBeforeRemoval bool
+	notesOnArray       bool // the note is kept where every host finds it
 	eraseOnRefusal     bool // a call that is refused erases the note, though its claim may stand
 
 	// Rule 6: one call at a time for a PersistentVolume and node, and one delete for a volume.

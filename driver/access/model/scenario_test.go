@@ -85,7 +85,7 @@ func (sc scenario) parse() *scenario {
 
 // book is the caller that keeps the notes of the host: calls for one PersistentVolume and node on one host share them.
 func (t *turn) book() *caller {
-	if t.hosts {
+	if t.hosts && !t.notesOnArray {
 		return t.c
 	}
 	for i, w := range t.who {

@@ -102,6 +102,7 @@ var questions = []scenario{
 	// Limits: rule 9, and what no rule closes.
 	{name: "a fenced node logs in for a moment", callers: "0A 0B", world: world{fence: true, stale: true}, wants: oneWriter},
 	{name: "the leader moves away and back", callers: "0A 0A 0B", world: world{hosts: true, filter: true}, wants: keepsClaim},
+	{name: "the leader moves away and back, notes on the array", callers: "0A 0A 0B", world: world{hosts: true, filter: true}, protocol: protocol{notesOnArray: true}, checks: all},
 	{name: "a given-up addition lets a fenced node in", callers: "0A 0B", world: world{fence: true, lates: 1, kills: oneKill}, wants: oneWriter},
 	{name: "a given-up removal cuts off who was told", callers: "0A 0B", world: world{lates: 1}, wants: keepsClaim},
 	{name: "a given-up addition stays", callers: "0A 0B", world: world{lates: 1}, wants: nothingLeft},
