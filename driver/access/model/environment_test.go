@@ -1,5 +1,7 @@
 package model
 
+import "slices"
+
 // A move is one step of somebody, as the trace tells it.
 type move struct {
 	caller   int // the caller, or callers: a node, or the array
@@ -45,13 +47,17 @@ func (sc *scenario) turnOf(s *state, i int) *turn {
 // steps makes the caller's next step, in each way in which it can be made: a look reads the groups in any order.
 func (sc *scenario) steps(s *state, i int, emit emitter) {
 	c := &s.callers[i]
-	m := move{caller: i, at: c.at, group: none, progress: true}
+	m := move{caller: i, at: c.at, what: words[c.at], group: none, progress: true}
 	if !c.at.looks() || c.unread == 0 {
 		next := *s
 		sc.turnOf(&next, i).take(none)
-		m.what = words[c.at]
-		if c.at.looks() {
+		switch {
+		case c.at.looks():
 			m.what = "reads the app instance"
+		case c.at == evict:
+			m.group, m.node = nextClaim(c.members)
+		case c.at == remove || c.at == deleteGroup:
+			m.group = lowest(c.unread)
 		}
 		emit(next, m)
 		return
@@ -99,7 +105,7 @@ func (sc *scenario) kill(s *state, i int, emit emitter) {
 		return
 	}
 	at := s.callers[i].at
-	m := move{caller: i, what: "is killed", at: at, group: none}
+	m := move{caller: i, what: "is killed before this", at: at, group: none}
 	next := *s
 	t := sc.turnOf(&next, i)
 	late, sent := t.pending()
@@ -112,7 +118,7 @@ func (sc *scenario) kill(s *state, i int, emit emitter) {
 	if sent && s.lates < sc.lates && s.late.kind == idle {
 		next.late = late
 		next.lates++
-		m.what = "is killed, its request is on the way"
+		m.what = "is killed, with this on the way"
 		emit(next, m)
 	}
 }
@@ -138,7 +144,7 @@ func (sc *scenario) calls(s *state, i int, emit emitter) {
 	begin := func(at step, what string, progress bool) {
 		if !sc.busy(s, i, at) {
 			next := *s
-			next.callers[i].at, next.callers[i].former = at, at >= formerLook
+			next.callers[i].at = at
 			emit(next, move{caller: i, what: what, group: none, progress: progress})
 		}
 	}
@@ -184,13 +190,12 @@ func (sc *scenario) undo(s *state, i int, at step, what string, progress bool, e
 			next.reported &^= 1 << j
 		}
 	}
-	next.callers[i].at, next.callers[i].former = at, at >= formerLook
-	next.callers[i].uncertain = true
+	next.callers[i].at, next.callers[i].uncertain = at, true
 	emit(next, move{caller: i, what: what, group: none, progress: progress})
 }
 
-// busy reports whether another call holds the caller's lock: that of its PersistentVolume and node, or of the volume's delete. Without the lock a detach
-// still keeps others waiting, and waits for them: kube-controller-manager does that by itself.
+// busy reports whether another call holds the lock that the caller needs: that of its PersistentVolume and node, or that of
+// the volume's delete. Without the lock a detach still waits for the others, and they for it: Kubernetes sees to that.
 func (sc *scenario) busy(s *state, i int, begins step) bool {
 	me := sc.who[i]
 	for j, w := range sc.who {
@@ -343,18 +348,13 @@ func (sc *scenario) clusterMoves(s *state, emit emitter) {
 	if sc.goBack {
 		last = 2
 	}
-	if s.version < last && !(sc.drains && s.callers != s.resting()) {
+	if s.version < last && !(sc.drains && s.calling()) {
 		next := *s
 		next.version++
-		emit(next, move{caller: len(sc.who), node: maxNodes, what: [...]string{"the new version is installed", "the former version is put back"}[s.version], group: none})
+		emit(next, move{caller: len(sc.who), node: maxNodes, what: [...]string{"today's version is installed", "the former version is put back"}[s.version], group: none})
 	}
 }
 
-// resting are the callers as they are between two calls.
-func (s *state) resting() [maxCallers]caller {
-	r := s.callers
-	for i := range r {
-		r[i].at = idle
-	}
-	return r
+func (s *state) calling() bool {
+	return slices.ContainsFunc(s.callers[:], func(c caller) bool { return c.at != idle })
 }

@@ -90,7 +90,6 @@ type caller struct {
 	at        step
 	life      uint8 // the volume that the call goes on with
 	succeeds  bool  // how the call ends, while it tidies up
-	former    bool  // the call is made by the former version
 	told      bool  // success was told, and nothing undid it
 	toldLife  uint8
 	noted     bool // the intent is noted on the host

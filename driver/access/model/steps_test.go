@@ -198,7 +198,7 @@ func (t *turn) tell() {
 // over ends the call.
 func (t *turn) over() {
 	t.goTo(idle)
-	t.c.life, t.c.succeeds, t.c.former = 0, false, false
+	t.c.life, t.c.succeeds = 0, false
 }
 
 func (t *turn) fail() {

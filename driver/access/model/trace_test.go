@@ -38,12 +38,17 @@ func (sc *scenario) tellMove(m move) string {
 	what := m.what
 	switch {
 	case m.at == idle:
-	case m.at.looks() && m.what != "is killed":
+	case m.at == evict && m.what == words[evict]:
+		what += " node " + letter(m.node)
+	case m.at.looks() && m.what != "is killed before this":
 		what = words[m.at] + " " + m.what
 	case m.what != words[m.at]:
 		what = m.what + ": " + words[m.at]
 	}
-	if m.group != none {
+	switch {
+	case m.what == "reads the members" && sc.filter:
+		what += " of all groups"
+	case m.group != none:
 		what += " [" + m.group.String() + "]"
 	}
 	return who + ": " + what
