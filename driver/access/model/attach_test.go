@@ -122,9 +122,9 @@ func (t *turn) unreferred() groups {
 
 func (t *turn) afterFirstLook() {
 	c := t.c
-	mine, referred := t.claimed(), c.refers.has(t.own())
-	if former := formerGroup(t.caller.pv); !t.formerForeign && t.upgrade && !t.caller.readOnly && c.members[former].has(t.caller.node) && c.refers.has(former) {
-		mine, referred = true, true
+	mine, published := t.claimed(), t.published(t.own())
+	if former := formerGroup(t.caller.pv); t.upgrade && !t.formerForeign && !t.caller.readOnly && t.published(former) {
+		mine, published = true, true
 	}
 	conflict := !c.found || !c.online || t.conflict()
 	if t.modeNone && c.found && c.online {
@@ -137,13 +137,23 @@ func (t *turn) afterFirstLook() {
 		t.leave()
 	case conflict:
 		t.end(false)
-	case mine && referred && t.modeNone:
+	case published && t.modeNone:
 		t.goTo(logIn)
-	case mine && referred:
+	case published:
 		t.end(true)
 	default:
 		t.begin()
 	}
+}
+
+// published: the own claim was there and referred to before the members of other groups were read, so that whoever came
+// later has seen it. A reference that is seen only afterwards may be another caller's, of a moment ago.
+func (t *turn) published(own group) bool {
+	referred := t.c.referred
+	if t.referenceSeenLast {
+		referred = t.c.refers
+	}
+	return t.c.members[own].has(t.caller.node) && referred.has(own)
 }
 
 // begin is what follows when nobody is in the way: it remembers only whether the policy refers to the own group.

@@ -11,6 +11,7 @@ type protocol struct {
 	// Rule 2: what a look reads, and in which order.
 	noUnreferred      bool // the first look leaves out own groups that the policy does not refer to
 	membersLast       bool // before the login, a look ends with the members, not with the app instance
+	referenceSeenLast bool // a repeated attach trusts a reference that it saw only after it had read the members
 	appLastAfterLogin bool // after the login, a look ends with the app instance, not with the members
 
 	// Rule 3: where anybody conflicts, nothing is added.

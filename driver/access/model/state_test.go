@@ -98,7 +98,8 @@ type caller struct {
 
 // A look is what a call has read of the volume and its groups.
 type look struct {
-	refers   groups
+	refers   groups // what the policy refers to, when it was read last
+	referred groups // ... and when it was read first, before any members
 	read     groups
 	unread   groups
 	members  [groupCount]nodes

@@ -123,7 +123,9 @@ func (t *turn) lookOn(g group, p plan) bool {
 		return l.unread == 0 && t.endsWithMembers()
 	}
 	byName := t.c.at == deleteLook || t.c.at == formerLookAgain || t.c.at == secondLook && t.secondLookByName
-	l.begun = true
+	if !l.begun {
+		l.begun, l.referred = true, s.refers
+	}
 	l.found = s.there && (s.life == t.c.life || byName)
 	l.online, l.refers, l.sessions = l.found && s.online, s.refers, s.shown
 	l.unread = (s.refers | p.also) &^ l.read &^ p.known

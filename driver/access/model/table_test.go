@@ -58,6 +58,7 @@ var questions = []scenario{
 	{name: "unreferred groups left out", callers: "0A 0B", world: world{fence: true, repeat: true}, protocol: protocol{noUnreferred: true}, checks: all},
 	{name: "members read last", callers: "0A 0B", world: world{fence: true, lazyEnd: true}, protocol: protocol{membersLast: true}, wants: oneWriter},
 	{name: "members read last, two PersistentVolumes", callers: "0A 1B", world: world{fence: true, lazyEnd: true}, protocol: protocol{membersLast: true}, wants: oneWriter},
+	{name: "a reference that was seen last", callers: "0A 0Br 0Cr", world: world{filter: true, kills: oneKill}, protocol: protocol{referenceSeenLast: true}, wants: oneWriter, large: true},
 	{name: "none: app instance read last", callers: "0A 0B", world: world{modeNone: true, nodesDie: true}, protocol: protocol{appLastAfterLogin: true}, wants: keepsClaim},
 
 	// Rule 3.
