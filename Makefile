@@ -71,6 +71,10 @@ faults: build vm ## break every call off at every step that changes the world, a
 	go test -count=1 -timeout 4h -v ./testdata/faults -all
 	FAULTS=1 go test -count=1 -timeout 1h ./testdata/e2e/
 
+.PHONY: model
+model: ## ask the model of who may reach a volume every question, the large ones too (some minutes, some gigabytes)
+	go test -count=1 -timeout 1h ./driver/access/model -large
+
 .PHONY: kubelet
 kubelet: build vm ## the driver under Kubernetes' own code, of today's version and of an old one
 	cd testdata/kubelet && CGO_ENABLED=0 go vet . && CGO_ENABLED=0 go test -count=1 -timeout 30m .
