@@ -47,6 +47,7 @@ type prepared struct {
 }
 
 func (d *Driver) prepare(ctx context.Context, array Array, volume Volume, node string) (prepared, error) {
+	volume = d.named(volume)
 	ai, created, err := d.provision(ctx, array, volume)
 	if err != nil {
 		return prepared{}, err
@@ -60,6 +61,15 @@ func (d *Driver) prepare(ctx context.Context, array Array, volume Volume, node s
 		return prepared{}, err
 	}
 	return prepared{array, ai, volume, attachment, d.claim(array, volume, node, iqn)}, nil
+}
+
+// named is a volume by the name under which it is claimed. In attach mode none that is its name on the array, because an in-line
+// volume's own is not unique.
+func (d *Driver) named(volume Volume) Volume {
+	if d.Config.Attach == AttachNone {
+		volume.Name = volume.AppInstance
+	}
+	return volume
 }
 
 // join gives the node its claim. CHAP comes before: what follows the claim could fail, and leave it.
@@ -281,7 +291,7 @@ func (d *Driver) isAttached(ctx context.Context, volume Volume, node string) (bo
 	if err != nil {
 		return false, fmt.Errorf("ask %s whom volume %s lets in: %w", array.Server(), volume.AppInstance, err)
 	}
-	claimants, err := d.claimants(ctx, array, ai, volume)
+	claimants, err := d.claimants(ctx, array, ai, d.named(volume))
 	if err != nil || len(claimants) == 0 {
 		return false, err
 	}
