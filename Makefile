@@ -6,7 +6,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
 # Packages of testdata are not part of ./... and are named.
-PACKAGES := ./... $(addsuffix /...,$(addprefix ./testdata/,vm lab e2e faults demo bench budget cluster))
+PACKAGES := ./... $(addsuffix /...,$(addprefix ./testdata/,vm lab e2e faults demo bench budget cluster sdk))
 MEASURED := ./driver ./datera ./iscsi ./mount
 
 export CGO_ENABLED ?= 1
@@ -46,8 +46,20 @@ test: unit kubelet e2e ## every test: units, Kubernetes' own code, real iSCSI
 
 .PHONY: unit
 unit: tools ## the unit tests, with the race detector and coverage
-	go test -race -cover ./...
+	go test -race -cover ./... ./testdata/sdk
 	go -C deploy test ./...
+
+.PHONY: sdk
+sdk: ## every call of the vendor's client for Go against the simulator
+	go test -count=1 ./testdata/sdk
+
+# What the cluster answers to GET /v2.1/api, in a file.
+SCHEMA ?=
+
+.PHONY: fidelity
+fidelity: ## SCHEMA=FILE: the simulator's facts against a cluster's own description of its API
+	@test -n "$(SCHEMA)" || { echo "name the file that holds the answer to GET /v2.1/api: make fidelity SCHEMA=FILE"; exit 2; }
+	go test -count=1 -v -run '^Test(Fidelity|Facts)' ./datera/dateratest -schema "$(abspath $(SCHEMA))"
 
 .PHONY: e2e
 e2e: build vm ## the tests on real open-iscsi, xfs and ext4, in virtual machines
@@ -58,6 +70,10 @@ faults: build vm ## break every call off at every step that changes the world, a
 	go test -count=1 -timeout 1h ./driver -run TestSchedules -schedules 300
 	go test -count=1 -timeout 4h -v ./testdata/faults -all
 	FAULTS=1 go test -count=1 -timeout 1h ./testdata/e2e/
+
+.PHONY: model
+model: ## ask the model of who may reach a volume every question, the large ones too (some minutes, some gigabytes)
+	go test -count=1 -timeout 1h ./driver/access/model -large
 
 .PHONY: kubelet
 kubelet: build vm ## the driver under Kubernetes' own code, of today's version and of an old one

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// About is what the array tells whoever asks, without a login.
+// About is what the array says without a login.
 type About struct {
 	Versions []string  // of the API that it speaks: "2.1", "2.2"; none when it does not say
 	Clock    time.Time // the array's, to the second; zero when it does not say

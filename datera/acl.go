@@ -102,13 +102,13 @@ func (c *Client) SetAuth(ctx context.Context, storageInstancePath string, a Auth
 	return err
 }
 
-// operation changes one element of a list on the array, which leaves the others alone whoever else writes.
+// operation changes one element of a list on the array, which leaves the others alone, whichever client changes those.
 type operation struct {
 	Path string `json:"path"`
 	Op   string `json:"op"` // add or remove
 }
 
-// AddInitiatorGroup lets the members of a group log in to a target. It is no error when they may already. What the array
+// AddInitiatorGroup lets the members of a group log in to a target. It is not an error when they may already. What the array
 // answers does not show the ACL: the caller reads it.
 func (c *Client) AddInitiatorGroup(ctx context.Context, storageInstancePath, group string) error {
 	r, err := changeOfACL(storageInstancePath, group, "add")
@@ -127,7 +127,7 @@ func (c *Client) AddInitiatorGroup(ctx context.Context, storageInstancePath, gro
 }
 
 // RemoveInitiatorGroup keeps the members of a group out of a target again, unless another of its groups or its initiators
-// lets them in. It is no error when the ACL does not name the group, or the target is not there.
+// lets them in. It is not an error when the ACL does not name the group, or the target is not there.
 func (c *Client) RemoveInitiatorGroup(ctx context.Context, storageInstancePath, group string) error {
 	r, err := changeOfACL(storageInstancePath, group, "remove")
 	if err != nil {

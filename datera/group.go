@@ -111,7 +111,7 @@ const allTenants = "all"
 
 func (c *Client) groupsContaining(ctx context.Context, l listing, part string) ([]InitiatorGroup, error) {
 	if !filterable.MatchString(part) {
-		return nil, fmt.Errorf("find initiator groups whose names contain %q: it must be letters, digits, _, - and .", printable(part, maxName))
+		return nil, fmt.Errorf("find initiator groups whose names contain %q: it must be of letters, digits, dots, _ and -", printable(part, maxName))
 	}
 	return c.groups(ctx, l, part)
 }
@@ -163,14 +163,14 @@ func (c *Client) CreateInitiatorGroup(ctx context.Context, name string, iqns ...
 	})
 }
 
-// AddMember adds an initiator to a group and returns the group, which has it. It is no error when the initiator is a member
+// AddMember adds an initiator to a group and returns the group, which has it. It is not an error when the initiator is a member
 // already.
 func (c *Client) AddMember(ctx context.Context, group, iqn string) (*InitiatorGroup, error) {
 	return c.changeMembers(ctx, group, iqn, "add")
 }
 
-// RemoveMember takes an initiator from a group and returns the group, which is without it: the array has shown that. It is no
-// error when the initiator is no member; a group that is not there is returned with no path and no members.
+// RemoveMember takes an initiator from a group and returns the group, which is without it: the array has shown that. It is not an
+// error when the initiator is not a member; a group that is not there is returned with no path and no members.
 func (c *Client) RemoveMember(ctx context.Context, group, iqn string) (*InitiatorGroup, error) {
 	return c.changeMembers(ctx, group, iqn, "remove")
 }
@@ -199,7 +199,7 @@ func (c *Client) changeMembers(ctx context.Context, group, iqn, op string) (*Ini
 	})
 }
 
-// DeleteInitiatorGroup deletes a group. It is no error when it is not there.
+// DeleteInitiatorGroup deletes a group. It is not an error when it is not there.
 func (c *Client) DeleteInitiatorGroup(ctx context.Context, name string) error {
 	err := c.call(ctx, remove, at("initiator_groups", name), nil, nil)
 	if IsNotFound(err) {

@@ -142,7 +142,7 @@ func initiatorName(element json.RawMessage) (string, error) {
 	return w.Name, nil
 }
 
-// RegisterInitiator makes an IQN known under a name. It is no error when it is already, in the tenant or
+// RegisterInitiator makes an IQN known under a name. It is not an error when it is already, in the tenant or
 // in a parent; when it has another name, the error is an *InitiatorNameError.
 func (c *Client) RegisterInitiator(ctx context.Context, iqn, name string) (*Initiator, error) {
 	if err := checkInitiatorName(name); err != nil {
@@ -176,7 +176,7 @@ func (c *Client) RegisterInitiator(ctx context.Context, iqn, name string) (*Init
 	return i, nil
 }
 
-// DeleteInitiator makes the array forget an initiator. It is no error when it is not there. The array refuses
+// DeleteInitiator makes the array forget an initiator. It is not an error when it is not there. The array refuses
 // while an initiator group or an ACL policy holds it.
 func (c *Client) DeleteInitiator(ctx context.Context, iqn string) error {
 	err := c.call(ctx, remove, at("initiators", iqn), nil, nil)

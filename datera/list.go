@@ -55,21 +55,21 @@ func (c *Client) pages(ctx context.Context, l listing) ([]json.RawMessage, error
 		if err != nil {
 			return nil, err
 		}
-		if overlap == 1 && (len(p.Data) == 0 || !bytes.Equal(identity(p.Data[0]), identity(all[len(all)-1]))) {
+		if overlap == 1 && (len(p.elements) == 0 || !bytes.Equal(identity(p.elements[0]), identity(all[len(all)-1]))) {
 			return nil, fmt.Errorf("%w: %w", errNotWhole, errMoved)
 		}
-		fresh := p.Data[overlap:]
+		fresh := p.elements[overlap:]
 		all = append(all, fresh...)
-		total, said := p.total()
+		said := p.total != notSaid
 		switch {
-		case said && total == len(all):
+		case said && p.total == len(all):
 			return all, nil
-		case said && total < len(all):
-			return nil, fmt.Errorf("%w: the array counts %d, and %d came", errNotWhole, total, len(all))
+		case said && p.total < len(all):
+			return nil, fmt.Errorf("%w: the array counts %d, and %d came", errNotWhole, p.total, len(all))
 		case len(fresh) > 0 && c.hasOffset():
 		case said:
-			return nil, fmt.Errorf("%w: the array counts %d, and %d came%s", errNotWhole, total, len(all), c.withoutOffset())
-		case len(p.Data) >= p.limit() && !c.hasOffset():
+			return nil, fmt.Errorf("%w: the array counts %d, and %d came%s", errNotWhole, p.total, len(all), c.withoutOffset())
+		case len(p.elements) >= p.limit && !c.hasOffset():
 			return nil, fmt.Errorf("%w: %d came, which is all that one answer may hold, and the array does not count them%s", errNotWhole, len(all), c.withoutOffset())
 		default:
 			return all, nil
@@ -89,30 +89,12 @@ func (c *Client) withoutOffset() string {
 
 // page is one answer of a list.
 type page struct {
-	Data     []json.RawMessage
-	metadata struct {
-		Total      *number `json:"total"`       // v2.1
-		TotalCount *number `json:"total_count"` // v2.2 and later
-		Limit      number  `json:"limit"`
-	}
+	elements []json.RawMessage
+	total    int // elements of the list over all its pages, or notSaid
+	limit    int // elements of a page
 }
 
-// total is how many elements a list has over all its pages, if the array says so.
-func (p page) total() (count int, said bool) {
-	for _, n := range []*number{p.metadata.TotalCount, p.metadata.Total} {
-		if n != nil {
-			return int(*n), true
-		}
-	}
-	return 0, false
-}
-
-func (p page) limit() int {
-	if p.metadata.Limit > 0 {
-		return int(p.metadata.Limit)
-	}
-	return pageSize
-}
+const notSaid = -1
 
 func (c *Client) page(ctx context.Context, l listing, offset int) (page, error) {
 	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
@@ -122,8 +104,8 @@ func (c *Client) page(ctx context.Context, l listing, offset int) (page, error) 
 	if l.filter != "" {
 		query.Set("filter", l.filter)
 	}
-	var p page
-	body, err := c.do(ctx, request{method: get, at: at(l.collection), query: query, tenant: l.tenant}, &p.Data)
+	p := page{total: notSaid, limit: pageSize}
+	body, err := c.do(ctx, request{method: get, at: at(l.collection), query: query, tenant: l.tenant}, &p.elements)
 	if isNoData(err) {
 		return p, nil
 	}
@@ -134,7 +116,8 @@ func (c *Client) page(ctx context.Context, l listing, offset int) (page, error) 
 	return p, nil
 }
 
-// readMetadata takes what can be understood: some write [] for none, and what is not understood is not said.
+// readMetadata takes what can be understood: some write [] for none, and what is not understood is not said. v2.1 counts in
+// total, v2.2 in total_count.
 func (p *page) readMetadata(body []byte) {
 	var envelope struct {
 		Metadata map[string]json.RawMessage `json:"metadata"`
@@ -143,17 +126,15 @@ func (p *page) readMetadata(body []byte) {
 		return
 	}
 	for name, raw := range envelope.Metadata {
-		var n number
-		if bytes.Equal(raw, []byte("null")) || json.Unmarshal(raw, &n) != nil || n < 0 {
+		var n *number
+		if json.Unmarshal(raw, &n) != nil || n == nil || *n < 0 {
 			continue
 		}
 		switch name {
-		case "total":
-			p.metadata.Total = &n
-		case "total_count":
-			p.metadata.TotalCount = &n
+		case "total", "total_count":
+			p.total = max(p.total, int(*n))
 		case "limit":
-			p.metadata.Limit = n
+			p.limit = max(int(*n), 1)
 		}
 	}
 }

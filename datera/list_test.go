@@ -95,6 +95,7 @@ func TestListsAreWhole(t *testing.T) {
 		"empty metadata":                       {"2.2", collection{page: 3, metadata: saying([]int{})}, 4, ""},
 		"metadata that says nothing":           {"2.2", collection{page: 3, metadata: saying(map[string]any{"total_count": nil, "total": "many", "limit": ""})}, 4, ""},
 		"fewer than the total":                 {"2.2", collection{metadata: saying(map[string]any{"total_count": 9})}, 2, "the array counts 9, and 7 came"},
+		"two totals":                           {"2.2", collection{metadata: saying(map[string]any{"total_count": 7, "total": 8})}, 2, "the array counts 8, and 7 came"},
 		"more than the total":                  {"2.2", collection{metadata: saying(map[string]any{"total_count": 6})}, 1, "the array counts 6, and 7 came"},
 		"offset ignored, no total":             {"2.2", collection{page: 3, pageless: true}, 2 * readings, "the array does not go by offset"},
 		"offset ignored":                       {"2.2", collection{page: 3, pageless: true, metadata: counted}, 2 * readings, "the array does not go by offset"},
@@ -170,6 +171,22 @@ func TestNoData(t *testing.T) {
 	}
 	_, err := newArray(t, refusing(404, "NotFoundError", "No data at /initiator_groups/k8s_a")).client(t).InitiatorGroup(t.Context(), "k8s_a")
 	require.True(t, IsNotFound(err), "one that is not there is no empty list")
+}
+
+// A list that is too long for one answer is not cut to what fits.
+func TestListOverTheLimit(t *testing.T) {
+	t.Parallel()
+	element := `{"path":"/initiator_groups/k8s_a","members":[]},` + strings.Repeat(" ", bodyLimit)
+	for name, body := range map[string]string{
+		"too long":              `{"data":[` + element + `{"path":"/initiator_groups/k8s_b","members":[]}],"metadata":{"total_count":2}}`,
+		"whole up to the limit": (`{"data":[],"metadata":{"total_count":0}}` + strings.Repeat(" ", bodyLimit))[:bodyLimit+1],
+	} {
+		virtual(t, saying(200, body), func(t *testing.T, a *array, c *Client) {
+			_, err := c.InitiatorGroupsContaining(t.Context(), "k8s_")
+			require.ErrorContains(t, err, "larger than 16 MiB, so it was not read", name)
+			require.Len(t, a.recorded(), 1, "to ask once more would not help")
+		})
+	}
 }
 
 func TestFilters(t *testing.T) {

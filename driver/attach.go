@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"datera-flexvolume/datera"
 	"datera-flexvolume/driver/access"
@@ -71,7 +72,7 @@ func (d *Driver) join(ctx context.Context, p prepared) error {
 	if err != nil {
 		return err
 	}
-	if err := d.ensureAuth(ctx, p.array, instance, p.volume); err != nil {
+	if err := errors.Join(d.ensureAuth(ctx, p.array, instance, p.volume), d.becomeWriter(ctx, p, seen)); err != nil {
 		return err
 	}
 	return p.claim.Join(ctx, p.ai, seen)
@@ -223,15 +224,47 @@ func (d *Driver) detach(ctx context.Context, name, node string) error {
 	if err != nil {
 		return err
 	}
-	claims, err := d.findClaims(ctx, home, name)
-	if err != nil || len(claims) == 0 {
+	owner := d.owner(name)
+	revoked, err := d.revoke(ctx, home, owner, node, owner.Prefix())
+	if err != nil || revoked {
 		return err
+	}
+	_, err = d.revoke(ctx, home, owner, node, owner.Former) // a node has a claim by one of them, see becomeWriter
+	return err
+}
+
+// revoke removes the claims of a node that it finds by a part of their groups' names.
+func (d *Driver) revoke(ctx context.Context, home Array, owner access.Owner, node, part string) (revoked bool, err error) {
+	claims, err := d.search(ctx, home, owner, part)
+	if err != nil || len(claims) == 0 {
+		return false, err
 	}
 	iqn, err := d.registered(ctx, home, node)
 	if err != nil && !errors.Is(err, datera.ErrNotFound) {
-		return err
+		return false, err
 	}
-	return access.Revoke(ctx, iqn, node, claims)
+	if revoked, err = access.Revoke(ctx, iqn, node, claims); err != nil || !revoked || part != owner.Former {
+		return revoked, err
+	}
+	for _, claim := range claims {
+		if _, err := claim.In.RemoveMember(ctx, formerReaders(d.Config.Cluster, owner.PV), iqn); err != nil {
+			return true, err
+		}
+	}
+	return true, nil
+}
+
+// becomeWriter takes a node that holds a claim by the group of a former version from the list in which that version noted its
+// readers. Such a claim stands for the node's own, so that a node never has two.
+func (d *Driver) becomeWriter(ctx context.Context, p prepared, seen *access.View) error {
+	former := func(h access.Holder) bool {
+		return h.Group == p.claim.Owner.Former && datera.SameIQN(h.IQN, p.claim.IQN)
+	}
+	if p.volume.ReadOnly || !slices.ContainsFunc(seen.Holders(nil, nil), former) {
+		return nil
+	}
+	_, err := p.array.RemoveMember(ctx, formerReaders(d.Config.Cluster, p.volume.Name), p.claim.IQN)
+	return err
 }
 
 // isAttached reports whether a node has a claim on the volume. One that may only read is not attached for a pod that writes:

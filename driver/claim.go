@@ -40,65 +40,63 @@ func (d *Driver) claim(array Array, volume Volume, node, iqn string) access.Clai
 // may have a node of the same name in another one.
 func (d *Driver) homeTenant() string { return d.tenantOf(Volume{}) }
 
-// claimsOf finds the groups of a PersistentVolume, of which detach knows the name alone, in all tenants: at once, or in one
-// after the other where the array refuses that.
-func (d *Driver) claimsOf(ctx context.Context, home Array, name string) ([]access.Group, error) {
-	found, err := d.searchClaims(ctx, home, home.InitiatorGroupsOfAllTenants, name)
-	if !errors.Is(err, datera.ErrRefused) {
-		return found, err
+// search finds an owner's groups that have members, by a part of their names, in all tenants: at once, or in one after the other
+// where the array refuses that.
+func (d *Driver) search(ctx context.Context, home Array, owner access.Owner, part string) ([]access.Group, error) {
+	found, err := d.searchAtOnce(ctx, home, part)
+	if errors.Is(err, datera.ErrRefused) {
+		found, err = d.searchEach(ctx, home, part)
 	}
+	if err != nil {
+		return nil, fmt.Errorf("find the claims on PersistentVolume %s on %s: %w", owner.PV, home.Server(), err)
+	}
+	return slices.DeleteFunc(found, func(g access.Group) bool { return !owner.Owns(g.Name) || len(g.Members) == 0 }), nil
+}
+
+func (d *Driver) searchAtOnce(ctx context.Context, home Array, part string) ([]access.Group, error) {
+	groups, err := home.InitiatorGroupsOfAllTenants(ctx, part)
+	if err != nil {
+		return nil, err
+	}
+	var found []access.Group
+	for _, group := range groups {
+		in := home
+		if group.Tenant != d.homeTenant() {
+			if in, err = d.configuredArray(group.Tenant); err != nil {
+				return nil, err
+			}
+		}
+		found = append(found, access.Group{InitiatorGroup: group, In: in})
+	}
+	return found, nil
+}
+
+func (d *Driver) searchEach(ctx context.Context, home Array, part string) ([]access.Group, error) {
 	tenants, err := d.tenants(ctx, home)
 	if err != nil {
 		return nil, err
 	}
-	found = nil
+	var found []access.Group
 	for _, tenant := range tenants {
 		array, err := d.configuredArray(tenant)
 		if err != nil {
 			return nil, err
 		}
-		more, err := d.searchClaims(ctx, array, array.InitiatorGroupsContaining, name)
+		groups, err := array.InitiatorGroupsContaining(ctx, part)
 		if err != nil {
 			return nil, err
 		}
-		for _, group := range more {
+		for _, group := range groups {
 			switch {
 			case group.Tenant == "" || group.Tenant == tenant:
-				found = append(found, group)
+				found = append(found, access.Group{InitiatorGroup: group, In: array})
 			case !slices.Contains(tenants, group.Tenant): // else it is inherited, and found where it belongs
-				return nil, fmt.Errorf("initiator group %s of %s is in tenant %s, which is not among those searched for claims (%s): add it to tenants in %s",
-					group.Name, home.Server(), group.Tenant, strings.Join(tenants, ", "), d.Config.place())
+				return nil, fmt.Errorf("initiator group %s is in tenant %s, which is not among those that are searched (%s): add it to tenants in %s",
+					group.Name, group.Tenant, strings.Join(tenants, ", "), d.Config.place())
 			}
 		}
 	}
 	return found, nil
-}
-
-// searchClaims finds the groups of today's names, and the one that versions before this one had.
-func (d *Driver) searchClaims(ctx context.Context, array Array, search func(context.Context, string) ([]datera.InitiatorGroup, error), name string) ([]access.Group, error) {
-	owner := d.owner(name)
-	var found []access.Group
-	for _, part := range []string{owner.Prefix(), owner.Former} {
-		groups, err := search(ctx, part)
-		if err != nil {
-			return nil, fmt.Errorf("find the claims on PersistentVolume %s on %s: %w", name, array.Server(), err)
-		}
-		for _, group := range groups {
-			if owner.Owns(group.Name) && (group.Name == owner.Former) == (part == owner.Former) {
-				found = append(found, access.Group{InitiatorGroup: group, In: array})
-			}
-		}
-	}
-	if !slices.ContainsFunc(found, func(g access.Group) bool { return g.Name == owner.Former }) {
-		return found, nil
-	}
-	readers, err := search(ctx, formerReaders(d.Config.Cluster, name))
-	for _, group := range readers {
-		if group.Name == formerReaders(d.Config.Cluster, name) {
-			found = append(found, access.Group{InitiatorGroup: group, In: array})
-		}
-	}
-	return found, err
 }
 
 // tenants are those in which the cluster's volumes may be, the configured one first. A user who may not list them has those
@@ -135,15 +133,4 @@ func (d *Driver) checkTenant(ctx context.Context, home Array, volume Volume) err
 			volume.AppInstance, tenant, d.Config.Username, home.Server(), d.Config.place())
 	}
 	return err
-}
-
-// findClaims is claimsOf with each group in the tenant where it is.
-func (d *Driver) findClaims(ctx context.Context, home Array, name string) ([]access.Group, error) {
-	found, err := d.claimsOf(ctx, home, name)
-	for i := range found {
-		if tenant := found[i].Tenant; err == nil && tenant != "" && tenant != d.homeTenant() {
-			found[i].In, err = d.configuredArray(tenant)
-		}
-	}
-	return slices.DeleteFunc(found, func(g access.Group) bool { return len(g.Members) == 0 }), err
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"datera-flexvolume/iscsi"
 	"datera-flexvolume/mount"
 )
 
@@ -170,4 +171,20 @@ func TestExpandWithoutCredentials(t *testing.T) {
 	message := n.refused(t, "expandfs", options, disk, globalPath, fmt.Sprint(101*gib), "1")
 	require.Contains(t, message, "this node cannot grow it on the array")
 	require.Contains(t, message, "no credentials")
+}
+
+func TestADiskIsTheVolumesWhateverTheCaseOfItsTargetsName(t *testing.T) {
+	volume := iscsi.Target{IQN: "iqn.2013-05.com.daterainc:TC:01:sn:abc", LUN: 1, Serial: "s"}
+	for name, test := range map[string]struct {
+		disk iscsi.Target
+		same bool
+	}{
+		"as the array spells it":   {volume, true},
+		"as the session spells it": {iscsi.Target{IQN: "iqn.2013-05.com.daterainc:tc:01:sn:abc", LUN: 1, Serial: "s"}, true},
+		"another target":           {iscsi.Target{IQN: "iqn.2013-05.com.daterainc:tc:01:sn:abd", LUN: 1, Serial: "s"}, false},
+		"another LUN":              {iscsi.Target{IQN: volume.IQN, LUN: 2, Serial: "s"}, false},
+		"a serial in other case":   {iscsi.Target{IQN: volume.IQN, LUN: 1, Serial: "S"}, false},
+	} {
+		t.Run(name, func(t *testing.T) { require.Equal(t, test.same, sameDisk(test.disk, volume)) })
+	}
 }

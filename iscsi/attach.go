@@ -57,7 +57,7 @@ func (i *Initiator) attached(t Target) (Device, bool, error) {
 		return Device{}, false, err
 	}
 	for _, d := range disks {
-		i.setRecovery(d.session, i.opt.ReplacementTimeout) // a detach that failed half-way has left it short
+		i.restoreRecovery(d.session)
 	}
 	return i.find(t, v)
 }

@@ -2,11 +2,9 @@ package iscsi
 
 import (
 	"context"
-	"os"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -208,44 +206,6 @@ func TestAttachTellsEachPortalsCauseAndLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestAttachReplacesAStaleDiskOnce(t *testing.T) {
-	t.Parallel()
-	m := newMachine(t)
-	target, fake := m.oneVolume()
-	_, err := m.initiator().Attach(t.Context(), target, CHAP{})
-	require.NoError(t, err)
-	m.programs()
-	fake.luns[0] = fakeLUN{"next-volume", 2 * gib}
-	next := target
-	next.Serial = "next-volume"
-
-	m.mount("sda", "/mnt/in use")
-	_, err = m.initiator().Attach(t.Context(), next, CHAP{})
-	require.ErrorIs(t, err, ErrWrongSerial)
-	require.ErrorIs(t, err, ErrInUse, "a stale disk that is mounted must stay")
-	require.FileExists(t, m.path("dev/sda"))
-
-	m.write("proc/self/mountinfo", "")
-	device, err := m.initiator().Attach(t.Context(), next, CHAP{})
-	require.NoError(t, err)
-	require.Equal(t, m.path("dev/sdb"), device.Path)
-	require.Equal(t, 2*gib, device.Bytes)
-	require.NoFileExists(t, m.path("dev/sda"))
-	require.Empty(t, m.programs())
-}
-
-func TestAttachReplacesADiskThatTheKernelGaveUp(t *testing.T) {
-	t.Parallel()
-	m := newMachine(t)
-	target, _ := m.oneVolume()
-	_, err := m.initiator().Attach(t.Context(), target, CHAP{})
-	require.NoError(t, err)
-	m.write("sys/class/block/sda/device/state", "offline\n")
-	device, err := m.initiator().Attach(t.Context(), target, CHAP{})
-	require.NoError(t, err)
-	require.Equal(t, m.path("dev/sdb"), device.Path)
-}
-
 func TestAttachRevivesALostSession(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -289,17 +249,6 @@ func TestAttachRevivesALostSession(t *testing.T) {
 			require.Len(t, m.programs(), test.programs)
 		})
 	}
-}
-
-func TestAttachSaysThatADiskIsBlocked(t *testing.T) {
-	t.Parallel()
-	m, target := attached(t)
-	m.write("sys/class/block/sda/device/state", "blocked\n")
-	i := m.initiator()
-	i.opt.DiskTimeout = 100 * time.Millisecond
-	_, err := i.Attach(t.Context(), target, CHAP{})
-	require.ErrorContains(t, err, "portal "+portalA+": sda (")
-	require.ErrorContains(t, err, "is blocked and takes no I/O: look at dmesg and the network to the portal")
 }
 
 func TestAttachThatIsCancelledInTheLoginLeavesNothing(t *testing.T) {
@@ -416,64 +365,4 @@ func TestAttachRestoresTheRecoveryTimeOfASession(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "120", attribute(s.class, "recovery_tmo"), "disk is there: %t", diskIsThere)
 	}
-}
-
-func TestABlockedWriteToSysfsDoesNotOutliveTheContext(t *testing.T) {
-	t.Parallel()
-	m := newMachine(t)
-	target, _ := m.oneVolume()
-	i := m.initiator()
-	hang := make(chan struct{})
-	defer close(hang)
-	i.scan = func(string, string) error { <-hang; return nil }
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	_, err := i.Attach(ctx, target, CHAP{})
-	require.ErrorIs(t, err, context.DeadlineExceeded)
-	m.nothingLeft()
-}
-
-func TestAttachAsksAnewForALUNThatWasNotServed(t *testing.T) {
-	t.Parallel()
-	m, target := attached(t)
-	i := m.initiator()
-	i.opt.DiskTimeout = 100 * time.Millisecond
-	s, _, err := i.sessionAt(testIQN, portalA)
-	require.NoError(t, err)
-	m.removeDisk(s.disks()[0].dir)
-	unserved := m.addUnserved(s, 0)
-	_, err = i.Attach(t.Context(), target, CHAP{})
-	require.ErrorContains(t, err, "SCSI device 0:0:0:0 has no disk: the target knows the LUN and does not serve it")
-	require.NoDirExists(t, unserved)
-	device, err := i.Attach(t.Context(), target, CHAP{})
-	require.NoError(t, err)
-	require.Equal(t, m.path("dev/sdb"), device.Path)
-	require.Empty(t, m.programs())
-}
-
-func TestAttachTellsATargetThatDoesNotAnswerTheScanFromOneWithoutTheLUN(t *testing.T) {
-	t.Parallel()
-	m := newMachine(t)
-	target, _ := m.oneVolume()
-	i := m.initiator()
-	i.opt.DiskTimeout = 100 * time.Millisecond
-	hang := make(chan struct{})
-	defer close(hang)
-	i.scan = func(string, string) error { <-hang; return nil }
-	_, err := i.Attach(t.Context(), target, CHAP{})
-	require.ErrorContains(t, err, "the target did not answer the scan for the LUN within 100ms")
-	require.NotContains(t, err.Error(), "no such LUN")
-	m.nothingLeft()
-}
-
-func TestAttachReportsAScanThatFails(t *testing.T) {
-	t.Parallel()
-	m := newMachine(t)
-	target, _ := m.oneVolume()
-	i := m.initiator()
-	i.scan = func(string, string) error { return &os.PathError{Op: "write", Path: "scan", Err: syscall.EINVAL} }
-	_, err := i.Attach(t.Context(), target, CHAP{})
-	require.ErrorIs(t, err, syscall.EINVAL)
-	require.ErrorContains(t, err, "scan LUN 0 by session")
-	m.nothingLeft()
 }

@@ -64,8 +64,7 @@ func (i *Initiator) removeLUN(ctx context.Context, t Target) error {
 	}
 	for _, s := range v.sessions {
 		if !s.hasOtherDevices(v.disks) {
-			// Removing a disk waits for the target's answer, and here is nothing any more that is worth two minutes.
-			i.setRecovery(s, 5*time.Second)
+			i.setRecovery(s, hurriedRecovery)
 		}
 	}
 	if err := i.flushLUN(ctx, v, mapped); err != nil {
@@ -78,6 +77,10 @@ func (i *Initiator) removeLUN(ctx context.Context, t Target) error {
 	}
 	return nil
 }
+
+// hurriedRecovery is the recovery time of a session that is about to end. Removing a disk, and whoever still reads it, waits
+// so long for a target that does not answer, and nothing is left that is worth two minutes.
+const hurriedRecovery = 5 * time.Second
 
 func (i *Initiator) checkLUNUnused(ctx context.Context, disks []disk, mapped string) error {
 	var allowed []string

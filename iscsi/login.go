@@ -48,7 +48,7 @@ func (i *Initiator) connect(ctx, patient context.Context, iqn string, chap CHAP,
 		}
 	}
 	if found {
-		i.setRecovery(s, i.opt.ReplacementTimeout) // as in attached
+		i.restoreRecovery(s)
 		return s, nil
 	}
 	return i.newSession(ctx, patient, iqn, chap, w)
@@ -174,11 +174,16 @@ func (i *Initiator) revive(ctx context.Context, s session) (session, bool, error
 	return session{}, false, nil
 }
 
-// setRecovery sets how long the kernel waits for a session to come back before it fails its I/O. For the paths of its maps
-// multipathd knows better.
+// restoreRecovery takes back what a detach that failed half-way has set. For the paths of its maps multipathd knows better.
+func (i *Initiator) restoreRecovery(s session) {
+	if !slices.ContainsFunc(s.disks(), func(d disk) bool { return d.name != "" && i.mapOf(d.name) != "" }) {
+		i.setRecovery(s, i.opt.ReplacementTimeout)
+	}
+}
+
+// setRecovery sets how long the kernel waits for a session to come back before it fails its I/O.
 func (i *Initiator) setRecovery(s session, wait time.Duration) {
-	mapped := func(d disk) bool { return d.name != "" && i.mapOf(d.name) != "" }
-	if attribute(s.class, "recovery_tmo") == seconds(wait) || slices.ContainsFunc(s.disks(), mapped) {
+	if attribute(s.class, "recovery_tmo") == seconds(wait) {
 		return
 	}
 	if err := writeFile(filepath.Join(s.class, "recovery_tmo"), seconds(wait)); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +12,10 @@ import (
 
 // flushLimit is for multipath -f, which waits for the I/O that the map has queued.
 const flushLimit = 30 * time.Second
+
+// readersLimit is for those who read a map whose paths are lost: longer than hurriedRecovery, and than what multipathd needs
+// to see it.
+const readersLimit = 3 * hurriedRecovery
 
 func (i *Initiator) multipathRuns() bool {
 	return i.listens("@/org/kernel/linux/storage/multipathd", "/run/multipathd.socket", "/run/multipathd.sock")
@@ -101,22 +104,50 @@ func (i *Initiator) claimedByMultipath(name string) bool {
 
 // flushMap takes a multipath map away. It fails when the map is in use or cannot write what it has queued; then the
 // paths must stay, or that is lost.
+//
+// The caller has made sure that nobody stands on the map. Who still reads it, as udev does whenever a path fails, goes
+// when his read fails, and multipathd may make the map once more of a path that udev was late with.
 func (i *Initiator) flushMap(ctx context.Context, name string) error {
-	gone := func() bool {
-		_, err := os.Stat(i.block(name))
-		return errors.Is(err, fs.ErrNotExist)
+	limit, cancel := context.WithTimeout(ctx, readersLimit)
+	defer cancel()
+	var last error
+	_, err := poll(limit, func() (bool, bool, error) {
+		last = i.flushMapOnce(ctx, name)
+		switch {
+		case !exists(i.block(name)): // whoever took it away
+			return true, true, nil
+		case last == nil || isRead(last):
+			return true, false, nil
+		}
+		return true, false, last
+	})
+	if err != nil && last != nil {
+		return last
 	}
-	alias, err := i.mapAlias(name)
-	if err == nil {
-		err = i.program(ctx, flushLimit, "flush multipath map "+alias, "multipath", "-f", alias)
-	}
-	if err != nil && !gone() { // whoever took it away
-		return err
-	}
-	_, err = poll(ctx, func() (bool, bool, error) { return true, gone(), nil })
 	if err != nil {
 		return fmt.Errorf("wait until multipath map %s is gone: %w", i.node(name), err)
 	}
+	return nil
+}
+
+// isRead tells whether multipath has left a map alone because it is open. It sees that itself, or the kernel does.
+func isRead(err error) bool {
+	failure, ok := errors.AsType[*ProgramError](err)
+	return ok && (strings.Contains(failure.Output, "map in use") || strings.Contains(failure.Output, "Device or resource busy"))
+}
+
+// flushMapOnce waits for the map to go, but not for one that was made anew.
+func (i *Initiator) flushMapOnce(ctx context.Context, name string) error {
+	alias, err := i.mapAlias(name)
+	if err != nil {
+		return err
+	}
+	if err := i.program(ctx, flushLimit, "flush multipath map "+alias, "multipath", "-f", alias); err != nil {
+		return err
+	}
+	limit, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, _ = poll(limit, func() (bool, bool, error) { return true, !exists(i.block(name)), nil })
 	return nil
 }
 

@@ -32,7 +32,7 @@ State and backing files are kept in --state and are there again after a restart.
 share a folder. Everything else is removed at the end (SIGTERM, Ctrl-C); what a kill -9 leaves behind is
 removed by the next start.
 
-Faults make the cluster misbehave: NAME=VALUE[,method=REGEXP][,path=REGEXP][,count=N][,for=DURATION]
+Faults make the cluster misbehave: NAME=VALUE[,method=REGEXP][,path=REGEXP][,count=N][,for=DURATION][,retry-after=T]
   unavailable=3 | unavailable=10s       503 for so many requests, or for so long
   refuse=5s                             connections are refused
   slow=200ms                            each answer waits
@@ -43,6 +43,12 @@ Faults make the cluster misbehave: NAME=VALUE[,method=REGEXP][,path=REGEXP][,cou
   lose-answer=1                         the work is done, but the connection closes without an answer
   portal-down=127.0.0.2                 a portal is away
   capacity=5                            capacity_in_use is so many GiB too high
+  answer=429 | answer="500 MESSAGE"     this status in place of the work; 502 and 504 look like a proxy's
+  answer-after=504                      the work is done first
+  refuse-filter                         lists with a filter are refused
+  short-list=1000                       lists end after so many elements, whatever is asked for
+  no-offset                             lists begin at the beginning, whatever is asked for
+  no-active-initiators                  nobody tells which hosts are logged in
 They can be changed while it runs: GET, PUT, DELETE http://…/sim/faults[/NAME]; GET /sim/requests tells which
 calls were made.`
 
@@ -60,7 +66,7 @@ type flags struct {
 	tlsCert, tlsKey        string
 	opStateDelay, lifetime time.Duration
 	version                string
-	verbose                bool
+	foldIQNs, verbose      bool
 }
 
 func command() *cobra.Command {
@@ -81,6 +87,7 @@ func command() *cobra.Command {
 	p.DurationVar(&f.lifetime, "session-lifetime", 15*time.Minute, "how long a key lives after its last use")
 	p.StringVar(&f.version, "sw-version", "3.3.0.0", "product version; placement policies exist since 3.3")
 	p.StringArrayVar(&f.faults, "fault", nil, "misbehave, see above; repeatable")
+	p.BoolVar(&f.foldIQNs, "fold-iqns", false, "keep initiators in lower case, as some arrays do")
 	p.BoolVar(&f.verbose, "verbose", false, "log each request")
 	c.MarkFlagsRequiredTogether("tls-cert", "tls-key")
 	return c
@@ -121,7 +128,7 @@ func (f flags) options(log io.Writer) (dateratest.Options, error) {
 		level = slog.LevelDebug
 	}
 	o := dateratest.Options{User: f.user, Password: f.password, SoftwareVersion: f.version, SessionLifetime: f.lifetime,
-		OpStateDelay: f.opStateDelay, StateDir: f.state, Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))}
+		OpStateDelay: f.opStateDelay, StateDir: f.state, FoldIQNs: f.foldIQNs, Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))}
 	standard := []string{"127.0.0.1", "127.0.0.2"}
 	switch f.target {
 	case "lio":

@@ -28,7 +28,7 @@ type authInput struct {
 // that the target presents in return.
 func (in *authInput) apply(a *auth) error {
 	next := *a
-	next.Type = in.Type
+	setIf(&next.Type, in.Type)
 	for _, f := range []struct {
 		to   *string
 		from *string
@@ -39,8 +39,9 @@ func (in *authInput) apply(a *auth) error {
 		}
 	}
 	switch {
-	case next.Type == "none":
+	case in.Type == "none":
 		next = auth{Type: "none"}
+	case next.Type == "none":
 	case next.TargetUser == "" || next.TargetPassword == "":
 		return refused("auth type %s needs target_user_name and target_pswd", next.Type)
 	case next.Type == "mchap" && (next.InitiatorUser == "" || next.InitiatorPassword == ""):
@@ -151,6 +152,7 @@ func (c *call) replaceACL(si *storageInstance, in aclInput) error {
 func (c *call) memberPaths(refs *[]ref, known func(string) error) ([]string, error) {
 	paths := []string{}
 	for _, r := range valueOf(refs) {
+		r.Path = c.foldPath(r.Path)
 		if err := known(r.Path); err != nil {
 			return nil, err
 		}
@@ -159,6 +161,14 @@ func (c *call) memberPaths(refs *[]ref, known func(string) error) ([]string, err
 		}
 	}
 	return paths, nil
+}
+
+// foldPath is the path of an initiator as it is kept; other paths stay as they are.
+func (c *call) foldPath(path string) string {
+	if strings.HasPrefix(path, "/initiators/") {
+		return c.fold(path)
+	}
+	return path
 }
 
 func (c *call) knownInitiator(path string) error {
@@ -180,7 +190,7 @@ func listACLInitiators(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.page(c.viewMembers(si.Initiators))
+	return c.page(c.viewEach(si.Initiators))
 }
 
 func listACLGroups(c *call) (any, error) {
@@ -188,53 +198,67 @@ func listACLGroups(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.page(c.viewMembers(si.Groups))
+	return c.page(c.viewEach(si.Groups))
+}
+
+// viewEach shows the initiators or groups themselves, where an ACL policy and a group refer to them only.
+func (c *call) viewEach(paths []string) []entity {
+	items := make([]entity, 0, len(paths))
+	for _, p := range paths {
+		items = append(items, c.viewMember(p))
+	}
+	return items
+}
+
+// viewMember shows the initiator or group at a path.
+func (c *call) viewMember(path string) entity {
+	if in, owner, ok := follow(c, "/initiators", path, initiators); ok {
+		return viewInitiator(c, in, owner)
+	}
+	if g, owner, ok := follow(c, "/initiator_groups", path, groups); ok {
+		return viewGroup(c, g, owner)
+	}
+	return entity{"path": path}
 }
 
 func changeACLInitiators(c *call) (any, error) {
-	ai, si, err := c.storage()
+	_, si, err := c.storage()
 	if err != nil {
 		return nil, err
 	}
-	if err := c.changeMember(&si.Initiators, c.knownInitiator); err != nil {
-		return nil, err
-	}
-	return c.viewACL(ai, si), nil
+	return c.changeMember(&si.Initiators, c.knownInitiator)
 }
 
 func changeACLGroups(c *call) (any, error) {
-	ai, si, err := c.storage()
+	_, si, err := c.storage()
 	if err != nil {
 		return nil, err
 	}
-	if err := c.changeMember(&si.Groups, c.knownGroup); err != nil {
-		return nil, err
-	}
-	return c.viewACL(ai, si), nil
+	return c.changeMember(&si.Groups, c.knownGroup)
 }
 
-// changeMember adds one reference to a list or removes one. Its callers answer what holds the list: the vendor's Python
-// client wants an object.
-func (c *call) changeMember(paths *[]string, known func(string) error) error {
+// changeMember adds one reference to a list or removes one, and answers what it refers to, not what holds the list.
+func (c *call) changeMember(paths *[]string, known func(string) error) (any, error) {
 	var in memberInput
 	if err := c.bind(&in); err != nil {
-		return err
+		return nil, err
 	}
+	in.Path = c.foldPath(in.Path)
 	present := slices.Contains(*paths, in.Path)
 	switch {
 	case in.Op == "remove" && !present:
-		return notFound(in.Path + " in " + c.path)
+		return nil, notFound(in.Path + " in " + c.path)
 	case in.Op == "remove":
 		*paths = slices.DeleteFunc(slices.Clone(*paths), func(p string) bool { return p == in.Path })
-		return nil
+		return c.viewMember(in.Path), nil
 	case present:
-		return conflict("%s is in %s already", in.Path, c.path)
+		return nil, conflict("%s is in %s already", in.Path, c.path)
 	}
 	if err := known(in.Path); err != nil {
-		return err
+		return nil, err
 	}
 	*paths = append(slices.Clone(*paths), in.Path)
-	return nil
+	return c.viewMember(in.Path), nil
 }
 
 // allowed are the IQNs that may log in to a storage instance of the tenant, sorted; everybody may with allow_all.

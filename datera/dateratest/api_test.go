@@ -89,7 +89,7 @@ func TestTenants(t *testing.T) {
 	c.fails(409, "ConflictError", "POST", "/tenants", js{"name": "root"})
 	c.ok("POST", "/tenants", js{"name": "below", "parent_path": "/root/OS-1"})
 	c.fails(404, "NotFoundError", "POST", "/tenants", js{"name": "below", "parent_path": "/root/OS-2"})
-	require.Equal(t, []any{js{"path": "/root/OS-1/below"}}, c.ok("GET", "/tenants/root/OS-1", nil)["subtenants"])
+	require.Equal(t, []any{"/root/OS-1/below"}, c.ok("GET", "/tenants/root/OS-1", nil)["subtenants"])
 	require.Equal(t, "new", c.ok("PUT", "/tenants/root/OS-1", js{"descr": "new"})["descr"])
 	require.Len(t, c.items("/tenants"), 3)
 	c.fails(404, "NotFoundError", "GET", "/tenants/root/OS-2", nil)
@@ -116,7 +116,7 @@ func TestAppInstanceShape(t *testing.T) {
 	require.Equal(t, "/app_instances/"+id, a.body["path"])
 	require.Equal(t, "/root", a.body["tenant"])
 	require.IsType(t, 0.0, a.body["request_time"])
-	for name, want := range map[string]any{"name": "pv-1", "path": "/app_instances/" + id, "uuid": "00000000-0000-0000-0000-000000000000",
+	for name, want := range map[string]any{"name": "pv-1", "path": "/app_instances/" + id, "uuid": id,
 		"admin_state": "online", "create_mode": "kubernetes", "access_control_mode": "deny_all", "health": "ok", "snapshots": []any{},
 		"causes": []any{}, "storage_pool": []any{}, "app_template": js{"path": "", "resolved_path": "", "resolved_tenant": ""}} {
 		require.Equal(t, want, data[name], name)
@@ -137,6 +137,7 @@ func TestAppInstanceShape(t *testing.T) {
 	require.NotContains(t, volume, "lun")
 	require.Equal(t, "/placement_policies/default", at(t, volume, "placement_policy", "resolved_path"))
 	require.EqualValues(t, 0, volume["capacity_in_use"])
+	require.NotContains(t, volume, "op_status", "idle")
 
 	require.Equal(t, data, c.ok("GET", "/app_instances/pv-1", nil), "by name")
 	require.Equal(t, data, c.ok("GET", "/app_instances/"+id, nil), "by id")
@@ -147,6 +148,13 @@ func TestAppInstanceShape(t *testing.T) {
 	require.Equal(t, []any{volume}, c.items(si+"/volumes"))
 	c.version = "v2.1"
 	require.NotContains(t, c.ok("GET", vol, nil), "placement_policy")
+	require.Equal(t, "00000000-0000-0000-0000-000000000000", c.ok("GET", "/app_instances/pv-1", nil)["uuid"])
+	own := "0f2a0e1c-0000-4000-8000-000000000001"
+	for _, c.version = range []string{"v2.2", "v2.1"} {
+		body := simple("pv-"+c.version, 1)
+		body["uuid"] = strings.Replace(own, "0f2a", "0f"+c.version[1:2]+c.version[3:], 1)
+		require.Equal(t, body["uuid"], c.ok("POST", "/app_instances", body)["uuid"], "a client's own")
+	}
 }
 
 func TestAppInstanceRefusals(t *testing.T) {
@@ -168,7 +176,7 @@ func TestAppInstanceRefusals(t *testing.T) {
 		"name taken":         {simple("pv-1", 16), 409, "exists already"},
 		"no name":            {js{}, 422, `"name" is missing`},
 		"bad name":           {simple("1/2", 16), 422, "name: "},
-		"name is a number":   {js{"name": 5}, 422, "must be a string, not the number 5"},
+		"name is a number":   {js{"name": 5}, 422, "must be a string, not a number"},
 		"unknown":            {with(func(b js) { b["colour"] = "red" }), 422, `unknown property "colour"`},
 		"unknown, nested":    {with(func(b js) { volume(b)["lun"] = 1 }), 422, `storage_instances[0].volumes[0]: unknown property "lun"`},
 		"fraction":           {with(func(b js) { volume(b)["size"] = 1.5 }), 422, "must be an integer"},
@@ -195,7 +203,7 @@ func TestAppInstanceRefusals(t *testing.T) {
 		"half":               {`{"name":`, 400, "not a JSON object"},
 		"two":                {`{} {}`, 400, "something after"},
 		"too long":           {`{"descr":"` + strings.Repeat("x", 1<<20) + `"}`, 400, "longer than"},
-		"long descr":         {js{"name": "pv-2", "descr": strings.Repeat("x", 129)}, 422, "longer than 128"},
+		"long descr":         {js{"name": "pv-2", "descr": strings.Repeat("x", 129)}, 422, "descr: "},
 		"wrong kind of list": {js{"name": "pv-2", "storage_instances": js{}}, 422, "must be an array, not an object"},
 		"wrong kind of ref":  {js{"name": "pv-2", "clone_src": "/app_instances/pv-1"}, 422, "must be an object, not a string"},
 		"wrong kind of flag": {js{"name": "pv-2", "descr": true}, 422, "must be a string, not a boolean"},
@@ -239,9 +247,9 @@ func TestLifeOfAnAppInstance(t *testing.T) {
 
 	c.ok("POST", "/app_instances", js{"name": "pv-2"})
 	c.fails(409, "ConflictError", "PUT", "/app_instances/pv-1", js{"name": "pv-2"})
-	renamed := c.ok("PUT", "/app_instances/pv-1", js{"name": "pv-1b", "descr": "d", "repair_priority": "high",
+	renamed := c.ok("PUT", "/app_instances/pv-1", js{"name": "pv-1b", "descr": "new", "repair_priority": "high",
 		"snapshot_policies": []js{{"name": "daily", "interval": "1day", "retention_count": 7}}})
-	require.Equal(t, "d", renamed["descr"])
+	require.Equal(t, "new", renamed["descr"])
 	require.Equal(t, "high", renamed["repair_priority"])
 	require.Len(t, renamed["snapshot_policies"], 1)
 	require.Contains(t, c.fails(404, "NotFoundError", "GET", "/app_instances/pv-1", nil)["message"], "does not exist")

@@ -72,6 +72,9 @@ func (c *call) viewAppInstance(ai *appInstance) entity {
 		out["op_state"] = "cloning"
 	}
 	if c.dialect.api >= v22 {
+		if ai.UUID == noUUID {
+			out["uuid"] = ai.ID
+		}
 		out["repair_priority"], out["storage_pool"] = ai.RepairPriority, []any{}
 		out["restore_progress"], out["remote_restore_progress"], out["remote_restore_percentage"] = "", "", 0
 		out["operation_path"] = ""
@@ -95,10 +98,12 @@ func (ai *appInstance) copying() bool {
 }
 
 func listAppInstances(c *call) (any, error) {
-	byName := slices.SortedFunc(maps.Values(c.tenant.AppInstances), func(a, b *appInstance) int { return strings.Compare(a.Name, b.Name) })
-	items := make([]entity, 0, len(byName))
-	for _, ai := range byName {
-		items = append(items, c.viewAppInstance(ai))
+	var items []entity
+	for _, one := range c.scope() {
+		byName := slices.SortedFunc(maps.Values(one.tenant.AppInstances), func(a, b *appInstance) int { return strings.Compare(a.Name, b.Name) })
+		for _, ai := range byName {
+			items = append(items, one.viewAppInstance(ai))
+		}
 	}
 	return c.page(items)
 }

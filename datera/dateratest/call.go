@@ -5,14 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"mime"
+	"mime/multipart"
 	"net/http"
 	"net/url"
-	"strings"
+	"strconv"
 	"time"
 )
 
-// maxBody is far more than any body of the API needs.
-const maxBody = 1 << 20
+const (
+	maxBody   = 1 << 20  // far more than any body of the API needs
+	maxUpload = 64 << 20 // of logs
+)
 
 // call is one request on its way through the cluster. Handlers run with Server.mu held.
 type call struct {
@@ -20,6 +24,7 @@ type call struct {
 	method, path string // path without the version
 	dialect      dialect
 	tenant       *tenant
+	all          bool // the list is over all tenants
 	user         string
 	key          string
 	at           time.Time
@@ -55,20 +60,35 @@ func (s *Server) newCall(r *http.Request) (*call, error) {
 	if v == 0 {
 		c.path = r.URL.Path
 	}
-	raw, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	limit := maxBody
+	if c.path == uploadPath {
+		limit = maxUpload
+	}
+	raw, err := io.ReadAll(io.LimitReader(r.Body, int64(limit)+1))
 	switch {
 	case err != nil:
 		return c, refused("read the request body: %v", err)
-	case len(raw) > maxBody:
-		return c, refused("request body is longer than %d bytes", maxBody)
+	case len(raw) > limit:
+		return c, refused("request body is longer than %d bytes", limit)
 	case v == 0 && looksLikeVersion(first):
 		return c, unsupportedVersion(first)
 	case r.Method == http.MethodGet:
 		return c, nil
-	case strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded"):
-		return c, c.takeForm(string(raw))
 	}
-	return c, c.takeJSON(raw)
+	return c, c.takeBody(r.Header.Get("Content-Type"), raw)
+}
+
+// takeBody reads a body by what it is: curl calls JSON a form unless it is told not to. What begins like JSON is JSON.
+func (c *call) takeBody(contentType string, raw []byte) error {
+	looksLikeJSON := bytes.HasPrefix(bytes.TrimSpace(raw), []byte("{")) || bytes.HasPrefix(bytes.TrimSpace(raw), []byte("["))
+	kind, details, _ := mime.ParseMediaType(contentType)
+	switch {
+	case kind == "multipart/form-data":
+		return c.takeMultipart(raw, details["boundary"])
+	case kind == "application/x-www-form-urlencoded" && !looksLikeJSON && c.path == "/login":
+		return c.takeForm(string(raw))
+	}
+	return c.takeJSON(raw)
 }
 
 func looksLikeVersion(s string) bool {
@@ -83,9 +103,10 @@ func (c *call) takeJSON(raw []byte) error {
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	if err := decoder.Decode(&c.body); err != nil || c.body == nil {
 		c.body = entity{}
-		return refused("request body is not a JSON object: %v", err)
+		return refused("request body is not a JSON object")
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		c.body = entity{}
 		return refused("request body has something after its JSON object")
 	}
 	c.raw = raw
@@ -96,8 +117,24 @@ func (c *call) takeJSON(raw []byte) error {
 func (c *call) takeForm(raw string) error {
 	form, err := url.ParseQuery(raw)
 	if err != nil {
-		return refused("request body is not a form: %v", err)
+		return refused("request body is not a form")
 	}
+	return c.takeFields(form)
+}
+
+// takeMultipart takes the fields of a form with files, and of each file its size. Only logs are uploaded so.
+func (c *call) takeMultipart(raw []byte, boundary string) error {
+	form, err := multipart.NewReader(bytes.NewReader(raw), boundary).ReadForm(maxUpload)
+	if err != nil {
+		return refused("request body is not a form with files")
+	}
+	for name, files := range form.File {
+		form.Value[name] = []string{strconv.FormatInt(files[0].Size, 10)}
+	}
+	return c.takeFields(form.Value) // all of it is in memory: nothing to remove
+}
+
+func (c *call) takeFields(form map[string][]string) (err error) {
 	for name, values := range form {
 		c.body[name] = values[0]
 	}

@@ -26,12 +26,21 @@ func read[T any](c *call, collection string, of func(*tenant) map[string]T, view
 	return view(c, found, owner), nil
 }
 
-// listOf answers all things of a kind, own and inherited.
+// listOf answers all things of a kind, own and inherited; over all tenants each one once, with the tenant that has it.
 func listOf[T any](c *call, of func(*tenant) map[string]T, view func(*call, T, string) entity) (any, error) {
 	var items []entity
-	for _, name := range visible(c.cluster, c.tenant.Path, of) {
-		found, owner, _ := inherited(c.cluster, c.tenant.Path, name, of)
-		items = append(items, view(c, found, owner))
+	for _, one := range c.scope() {
+		for _, name := range visible(c.cluster, one.tenant.Path, of) {
+			found, owner, _ := inherited(c.cluster, one.tenant.Path, name, of)
+			if c.all && owner != one.tenant.Path {
+				continue
+			}
+			item := view(one, found, owner)
+			if c.all {
+				item["tenant"] = owner
+			}
+			items = append(items, item)
+		}
 	}
 	return c.page(items)
 }

@@ -114,6 +114,9 @@ func (s *Server) reconcile(ctx context.Context) {
 	s.mu.Lock()
 	now := s.now()
 	wanted, next := s.wantedTargets(now)
+	if end := s.faults.portalsUntil(now); !end.IsZero() {
+		next = earlier(next, end)
+	}
 	files := s.cluster.files()
 	s.mu.Unlock()
 
@@ -154,7 +157,7 @@ func (s *Server) wantedTargets(now time.Time) (wanted []target.Target, next time
 	for _, t := range s.cluster.Tenants {
 		for _, ai := range t.AppInstances {
 			for _, si := range ai.Storage {
-				if si.AdminState == offline || len(si.Volumes) == 0 || slices.ContainsFunc(si.Volumes, func(v *volume) bool { return v.CopyFrom != "" }) {
+				if si.AdminState == offline || si.Service == "object" || len(si.Volumes) == 0 || slices.ContainsFunc(si.Volumes, func(v *volume) bool { return v.CopyFrom != "" }) {
 					continue
 				}
 				for _, at := range append([]time.Time{si.Ready.At}, resizes(si)...) {
@@ -257,14 +260,10 @@ func (d *dataPath) waits(iqn string) bool {
 	return d.backend != nil && !d.serving[iqn]
 }
 
-// faultsChanged brings the portals in line, now and when the fault is over.
-func (s *Server) faultsChanged(until time.Time) {
-	if s.data.backend == nil || s.cluster == nil {
-		return
-	}
-	s.reconcile(s.data.life)
-	if !until.IsZero() {
-		time.AfterFunc(until.Sub(s.now()), func() { s.reconcile(s.data.life) })
+// faultsChanged brings the portals in line.
+func (s *Server) faultsChanged() {
+	if s.data.backend != nil && s.cluster != nil {
+		s.reconcile(s.data.life)
 	}
 }
 

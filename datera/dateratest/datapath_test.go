@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -137,16 +138,33 @@ func TestTargetFollowsTheState(t *testing.T) {
 	require.NoFileExists(t, file)
 }
 
+// stoppedClock goes on only when it is told to.
+type stoppedClock struct{ passed atomic.Int64 }
+
+func (c *stoppedClock) set(o *dateratest.Options) {
+	o.Now = func() time.Time { return time.Unix(1000, 0).Add(time.Duration(c.passed.Load())) }
+}
+
+func (c *stoppedClock) advance() { c.passed.Add(int64(time.Second)) }
+
 func TestTargetComesLate(t *testing.T) {
-	array, backend, c, _ := startWithTarget(t, dateratest.WithOpStateDelay(30*time.Millisecond))
+	var clock stoppedClock
+	array, backend, c, _ := startWithTarget(t, dateratest.WithOpStateDelay(time.Millisecond), dateratest.WithOptions(clock.set))
 	made := c.ok("POST", "/app_instances", simple("pv-1", 1))
 	iqn := at(t, made, "storage_instances", 0, "access", "iqn").(string)
+	_, served := backend.get(iqn)
+	require.False(t, served)
+	clock.advance()
 	soon(t, "target", func() bool { _, served := backend.get(iqn); return served })
 	c.ok("PUT", vol, js{"size": 2})
 	got, _ := backend.get(iqn)
 	require.EqualValues(t, 1<<30, got.LUNs[0].Size, "a resize takes its time")
+	clock.advance()
 	soon(t, "resize", func() bool { got, _ := backend.get(iqn); return got.LUNs[0].Size == 2<<30 })
-	require.NoError(t, array.SetFault(dateratest.Fault{Name: dateratest.PortalDown, Value: "172.29.41.56", For: "30ms"}))
+	require.NoError(t, array.SetFault(dateratest.Fault{Name: dateratest.PortalDown, Value: "172.29.41.56", For: "1ms"}))
+	got, _ = backend.get(iqn)
+	require.True(t, got.Portals[1].Down)
+	clock.advance()
 	soon(t, "portal up again", func() bool { got, _ := backend.get(iqn); return !got.Portals[1].Down })
 }
 
@@ -169,10 +187,12 @@ func TestTargetFails(t *testing.T) {
 
 // A storage instance that becomes available by itself is not said to be so before its target is there.
 func TestTargetIsBeingMade(t *testing.T) {
-	_, backend, c, _ := startWithTarget(t, dateratest.WithOpStateDelay(10*time.Millisecond))
+	var clock stoppedClock
+	_, backend, c, _ := startWithTarget(t, dateratest.WithOpStateDelay(time.Millisecond), dateratest.WithOptions(clock.set))
 	begun, goOn := make(chan struct{}), make(chan struct{})
 	backend.applies = sync.OnceFunc(func() { close(begun); <-goOn })
 	c.ok("POST", "/app_instances", simple("pv-1", 1))
+	clock.advance() // only now: else the answer itself would wait for the target
 	<-begun
 	require.Equal(t, "unavailable", c.ok("GET", si, nil)["op_state"])
 	close(goOn)

@@ -45,6 +45,10 @@ func authFailed(message string) error {
 	return &failure{"AuthFailedError", http.StatusUnauthorized, 5, message, nil}
 }
 
+func permissionDenied(format string, args ...any) error {
+	return &failure{"PermissionDeniedError", http.StatusForbidden, 8, fmt.Sprintf(format, args...), nil}
+}
+
 func internal(err error) error {
 	return &failure{"InternalError", http.StatusInternalServerError, 6, err.Error(), nil}
 }

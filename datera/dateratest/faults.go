@@ -12,32 +12,6 @@ import (
 	"time"
 )
 
-// The faults, by name, with what their value means.
-const (
-	// Unavailable answers 503 with nothing but a message. Value: a count, a duration, or nothing.
-	Unavailable = "unavailable"
-	// Refuse closes the listener, so that connections are refused. Value: for how long.
-	// With a method, path or count it begins at a matching request, else at once.
-	Refuse = "refuse"
-	// Slow lets each answer wait. Value: for how long.
-	Slow = "slow"
-	// Cut ends the connection in the middle of the answer. Value: bytes of the body that still come.
-	Cut = "cut"
-	// Expire makes all keys expire at a matching request; at one only, unless a count is given.
-	Expire = "expire"
-	// OpState makes things that are started by a matching request available late, or not at all.
-	// Value: a duration, "never" or "failed".
-	OpState = "op-state"
-	// AccessLate hides the target's addresses after it went online. Value: for how long.
-	AccessLate = "access-late"
-	// LoseAnswer does the work and closes the connection without an answer. Value: a count, 1 by default.
-	LoseAnswer = "lose-answer"
-	// PortalDown takes a portal away from the data path. Value: its IP address.
-	PortalDown = "portal-down"
-	// Capacity adds to the capacity_in_use of every volume. Value: GiB.
-	Capacity = "capacity"
-)
-
 const (
 	outcomeNever  = "never"
 	outcomeFailed = "failed"
@@ -50,7 +24,9 @@ type Fault struct {
 	Method string `json:"method,omitempty"` // regular expression for the whole method; empty matches all
 	Path   string `json:"path,omitempty"`   // regular expression for the path without the version; empty matches all
 	Count  int    `json:"count,omitempty"`  // matching requests that it acts on; 0 is all
-	For    string `json:"for,omitempty"`    // a duration, how long it acts from now on; empty is for ever
+	For    string `json:"for,omitempty"`    // a duration, how long it acts from now on; empty is without end
+	// RetryAfter is a header of what Answer and AnswerAfter answer: seconds or a date.
+	RetryAfter string `json:"retry_after,omitempty"`
 }
 
 // effects is what all faults together do to one request.
@@ -66,6 +42,14 @@ type effects struct {
 	accessLate  time.Duration
 	loseAnswer  bool
 	capacity    int
+	answer      *fixedAnswer // in place of the work
+	answerAfter *fixedAnswer // in place of the answer
+
+	refuseFilter       bool
+	shortList          bool
+	longest            int // of a short list
+	noOffset           bool
+	noActiveInitiators bool
 }
 
 // activeFault is a fault, understood.
@@ -84,7 +68,7 @@ type faultTable struct {
 	list []*activeFault
 }
 
-// ParseFault reads a fault as the command line has it: name=value[,method=M][,path=P][,count=N][,for=D].
+// ParseFault reads a fault as the command line has it: name=value[,method=M][,path=P][,count=N][,for=D][,retry-after=T].
 func ParseFault(text string) (Fault, error) {
 	var f Fault
 	for i, part := range strings.Split(text, ",") {
@@ -98,6 +82,8 @@ func ParseFault(text string) (Fault, error) {
 			f.Path = value
 		case key == "for":
 			f.For = value
+		case key == "retry-after":
+			f.RetryAfter = value
 		case key == "count":
 			n, err := strconv.Atoi(value)
 			if err != nil {
@@ -105,7 +91,7 @@ func ParseFault(text string) (Fault, error) {
 			}
 			f.Count = n
 		default:
-			return f, fmt.Errorf("fault %q: %q is none of method, path, count, for", text, key)
+			return f, fmt.Errorf("fault %q: %q is none of method, path, count, for, retry-after", text, key)
 		}
 	}
 	_, err := f.understand(time.Time{})
@@ -115,7 +101,11 @@ func ParseFault(text string) (Fault, error) {
 // understand checks a fault and makes it ready to act.
 func (f Fault) understand(now time.Time) (*activeFault, error) {
 	a := &activeFault{Fault: f}
-	if err := a.readValue(); err != nil {
+	read, known := faultKinds()[f.Name]
+	if !known {
+		return nil, fmt.Errorf("fault %q is unknown; known are %s", f.Name, strings.Join(sortedKeys(faultKinds()), ", "))
+	}
+	if err := read(a); err != nil {
 		return nil, fmt.Errorf("fault %s=%s: %w", f.Name, f.Value, err)
 	}
 	var err error
@@ -140,57 +130,6 @@ func (f Fault) understand(now time.Time) (*activeFault, error) {
 	}
 	a.limited = a.Count > 0
 	return a, nil
-}
-
-// readValue gives the value its meaning.
-func (a *activeFault) readValue() (err error) {
-	var d time.Duration
-	var n int
-	switch a.Name {
-	case Unavailable:
-		a.act = func(e *effects) { e.unavailable = true }
-		if _, isTime := time.ParseDuration(a.Value); isTime == nil && a.Value != "0" {
-			a.For = a.Value
-		} else if a.Value != "" {
-			a.Count, err = strconv.Atoi(a.Value)
-		}
-	case Refuse:
-		a.refuse, err = time.ParseDuration(a.Value)
-		a.act = func(e *effects) { e.refuseFor = a.refuse }
-	case Slow:
-		d, err = time.ParseDuration(a.Value)
-		a.act = func(e *effects) { e.slow += d }
-	case Cut:
-		n, err = strconv.Atoi(a.Value)
-		a.act = func(e *effects) { e.cut, e.cutAfter = true, n }
-	case Expire:
-		a.Count = max(a.Count, 1)
-		a.act = func(e *effects) { e.expireKeys = true }
-	case OpState:
-		a.act = func(e *effects) { e.opStateLate, e.outcome = d, a.Value }
-		if a.Value != outcomeNever && a.Value != outcomeFailed {
-			d, err = time.ParseDuration(a.Value)
-			a.act = func(e *effects) { e.opStateLate = d }
-		}
-	case AccessLate:
-		d, err = time.ParseDuration(a.Value)
-		a.act = func(e *effects) { e.accessLate = d }
-	case LoseAnswer:
-		if a.Value != "" {
-			a.Count, err = strconv.Atoi(a.Value)
-		}
-		a.Count = max(a.Count, 1)
-		a.act = func(e *effects) { e.loseAnswer = true }
-	case PortalDown:
-		a.portal, err = netip.ParseAddr(a.Value)
-	case Capacity:
-		n, err = strconv.Atoi(a.Value)
-		a.act = func(e *effects) { e.capacity += n }
-	default:
-		return fmt.Errorf("unknown; known are %s, %s, %s, %s, %s, %s, %s, %s, %s and %s", Unavailable, Refuse, Slow, Cut, Expire,
-			OpState, AccessLate, LoseAnswer, PortalDown, Capacity)
-	}
-	return err
 }
 
 // hit tells what the faults do to a request, and uses up those that are counted.
@@ -233,6 +172,19 @@ func (t *faultTable) portalDown(a netip.Addr, now time.Time) bool {
 	return false
 }
 
+// portalsUntil is when the first portal that a fault keeps away comes back by itself.
+func (t *faultTable) portalsUntil(now time.Time) (end time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.dropSpent(now)
+	for _, f := range t.list {
+		if f.portal.IsValid() && !f.until.IsZero() {
+			end = earlier(end, f.until)
+		}
+	}
+	return end
+}
+
 // delay waits as long as the slow faults say; false if the client went away.
 func (e effects) delay(ctx context.Context) bool {
 	if e.slow == 0 {
@@ -254,10 +206,20 @@ func (s *Server) SetFault(f Fault) error {
 	if err != nil {
 		return err
 	}
-	if a.Name == Refuse && a.Method == "" && a.Path == "" && a.Count == 0 {
+	if a.atOnce() {
 		s.refuseConnections(a.refuse)
 		return nil
 	}
+	s.addFault(a)
+	return nil
+}
+
+// atOnce tells a refusal that does not wait for a request.
+func (a *activeFault) atOnce() bool {
+	return a.Name == Refuse && a.Method == "" && a.Path == "" && a.Count == 0
+}
+
+func (s *Server) addFault(a *activeFault) {
 	s.faults.mu.Lock()
 	var kept []*activeFault
 	for _, other := range s.faults.list {
@@ -267,8 +229,7 @@ func (s *Server) SetFault(f Fault) error {
 	}
 	s.faults.list = append(kept, a)
 	s.faults.mu.Unlock()
-	s.faultsChanged(a.until)
-	return nil
+	s.faultsChanged()
 }
 
 // ClearFaults removes the faults of these names, or all of them.
@@ -282,7 +243,7 @@ func (s *Server) ClearFaults(names ...string) {
 	}
 	s.faults.list = kept
 	s.faults.mu.Unlock()
-	s.faultsChanged(time.Time{})
+	s.faultsChanged()
 }
 
 // Faults are those that still act, with the counts that are left.

@@ -162,8 +162,9 @@ func TestFaultAccessAndCapacity(t *testing.T) {
 
 func TestParseFault(t *testing.T) {
 	for text, want := range map[string]dateratest.Fault{
-		"expire":        {Name: "expire"},
-		"unavailable=3": {Name: "unavailable", Value: "3"},
+		"expire":                            {Name: "expire"},
+		"unavailable=3":                     {Name: "unavailable", Value: "3"},
+		"answer=429 too many,retry-after=2": {Name: "answer", Value: "429 too many", RetryAfter: "2"},
 		"slow=1s,method=PUT,path=^/x=y$,count=2,for=1m": {Name: "slow", Value: "1s", Method: "PUT", Path: "^/x=y$", Count: 2, For: "1m"},
 	} {
 		f, err := dateratest.ParseFault(text)
@@ -173,7 +174,9 @@ func TestParseFault(t *testing.T) {
 	for text, says := range map[string]string{"": "unknown", "slow": "invalid duration", "slow=x": "invalid duration", "cut=x": "invalid syntax",
 		"unavailable=x": "invalid syntax", "slow=1s,count=x": "not a number", "slow=1s,count=-1": "negative", "slow=1s,x=y": "none of",
 		"slow=1s,method=(": "missing", "slow=1s,path=(": "missing", "slow=1s,for=x": "invalid duration", "portal-down=x": "unable to parse",
-		"lose-answer=x": "invalid syntax", "refuse=": "invalid duration", "op-state=x": "invalid duration", "capacity=x": "invalid syntax"} {
+		"lose-answer=x": "invalid syntax", "refuse=": "invalid duration", "op-state=x": "invalid duration", "capacity=x": "invalid syntax", "cut=-1": "negative",
+		"answer": "invalid syntax", "answer=x": "invalid syntax", "answer=99": "not the status", "answer-after=600": "not the status",
+		"short-list=x": "invalid syntax", "refuse-filter=1": "takes no value"} {
 		_, err := dateratest.ParseFault(text)
 		require.ErrorContains(t, err, says, text)
 	}

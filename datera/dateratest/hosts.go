@@ -1,5 +1,15 @@
 package dateratest
 
+import "strings"
+
+// fold writes an IQN, or the path of an initiator, as the cluster keeps it.
+func (s *Server) fold(iqn string) string {
+	if s.options.FoldIQNs {
+		return strings.ToLower(iqn)
+	}
+	return iqn
+}
+
 func viewInitiator(c *call, in *initiator, owner string) entity {
 	return entity{"path": "/initiators/" + in.ID, "id": in.ID, "name": in.Name, "tenant": owner}
 }
@@ -15,6 +25,7 @@ func createInitiator(c *call) (any, error) {
 	if err := c.bind(&in); err != nil {
 		return nil, err
 	}
+	in.ID = c.fold(in.ID)
 	if _, owner, exists := inherited(c.cluster, c.tenant.Path, in.ID, initiators); exists {
 		if owner == c.tenant.Path {
 			return nil, conflict("initiator %s exists already", in.ID)
@@ -32,7 +43,11 @@ func updateInitiator(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	in.Name, _ = c.body["name"].(string)
+	if err := c.bind(&struct {
+		Name *string `json:"name"`
+	}{&in.Name}); err != nil {
+		return nil, err
+	}
 	return viewInitiator(c, in, c.tenant.Path), nil
 }
 
@@ -79,9 +94,6 @@ func updateGroup(c *call) (any, error) {
 	if err := c.bind(&in); err != nil {
 		return nil, err
 	}
-	if in.Name != "" && in.Name != g.Name {
-		return nil, refused("initiator group %s cannot be renamed", g.Name)
-	}
 	members, err := c.memberPaths(in.Members, c.knownInitiator)
 	if err != nil {
 		return nil, err
@@ -97,7 +109,7 @@ func listMembers(c *call) (any, error) {
 	if !ok {
 		return nil, notFound("/initiator_groups/" + c.variable("name"))
 	}
-	return c.page(c.viewMembers(g.Members))
+	return c.page(c.viewEach(g.Members))
 }
 
 func changeMembers(c *call) (any, error) {
@@ -105,8 +117,5 @@ func changeMembers(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.changeMember(&g.Members, c.knownInitiator); err != nil {
-		return nil, err
-	}
-	return viewGroup(c, g, c.tenant.Path), nil
+	return c.changeMember(&g.Members, c.knownInitiator)
 }

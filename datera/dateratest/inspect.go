@@ -33,9 +33,12 @@ type AppInstance struct {
 // Do makes one call of the API as an administrator, without HTTP: it is not recorded and spared from faults.
 // The path has no version. It returns the data of the answer.
 func (s *Server) Do(tenant, method, path string, body any) (map[string]any, error) {
-	text, err := json.Marshal(body)
-	if err != nil {
-		return nil, err
+	var text []byte
+	if body != nil {
+		var err error
+		if text, err = json.Marshal(body); err != nil {
+			return nil, err
+		}
 	}
 	r, err := http.NewRequestWithContext(context.Background(), method, "/"+v23.String()+path, bytes.NewReader(text))
 	if err != nil {
@@ -185,9 +188,13 @@ func (s *Server) SetCapacityInUse(name string, gib int) error {
 // SetActiveInitiators pretends that hosts are logged in to an app instance of the root tenant. Such a session ends
 // when the target goes offline or the host leaves the ACL, as a real one would.
 func (s *Server) SetActiveInitiators(name string, iqns ...string) error {
+	folded := make([]string, len(iqns))
+	for i, iqn := range iqns {
+		folded[i] = s.fold(iqn)
+	}
 	return s.change(name, func(ai *appInstance) {
 		for _, si := range ai.Storage {
-			s.data.pretend(si.IQN, iqns)
+			s.data.pretend(si.IQN, folded)
 		}
 	})
 }

@@ -166,20 +166,27 @@ func (s *Server) Listen(address string, secure *tls.Config) error {
 		defer close(s.finished)
 		_ = s.web.Serve(serving)
 	}()
-	if s.refusal > 0 {
-		front.refuse(s.refusal)
+	if left := s.refusedFor(); left > 0 {
+		front.refuse(left)
 	}
 	return nil
 }
 
-// refuseConnections closes the listener for a while; one that is yet to come starts closed.
+// refuseConnections closes the listener for a while.
 func (s *Server) refuseConnections(d time.Duration) {
-	s.refusing.begin(s.now().Add(d))
-	if s.front == nil {
-		s.refusal = d
-		return
+	s.mu.Lock()
+	s.refused = s.now().Add(d)
+	s.mu.Unlock()
+	if s.front != nil {
+		s.front.refuse(d)
 	}
-	s.front.refuse(d)
+}
+
+// refusedFor is how long connections are still refused. Who comes without a listener finds his connection broken.
+func (s *Server) refusedFor() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refused.Sub(s.now())
 }
 
 // errorLog passes on what net/http complains about.

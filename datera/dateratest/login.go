@@ -32,7 +32,7 @@ func (c *call) authenticate() error {
 	k := c.keys[c.key]
 	if k == nil || !c.at.Before(k.expires) {
 		delete(c.keys, c.key)
-		return authFailed("the key supplied does not correspond to a valid session")
+		return authFailed("The key provided with the request does not correspond to a valid session.")
 	}
 	k.expires = c.at.Add(c.options.SessionLifetime)
 	c.user = k.user

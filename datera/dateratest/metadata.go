@@ -94,8 +94,11 @@ func updateEcosystemData(c *call) (any, error) {
 
 func listEcosystemData(c *call) (any, error) {
 	var items []entity
-	for ai := range maps.Values(c.tenant.AppInstances) {
-		items = append(items, viewEcosystemData(ai))
+	for _, one := range c.scope() {
+		for ai := range maps.Values(one.tenant.AppInstances) {
+			items = append(items, viewEcosystemData(ai))
+			items[len(items)-1]["tenant"] = one.tenant.Path
+		}
 	}
 	if err := sortBy(items, "name"); err != nil {
 		return nil, err

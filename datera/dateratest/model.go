@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"iter"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -27,6 +26,9 @@ type cluster struct {
 	Nodes   []string           `json:"nodes"`
 	Tenants map[string]*tenant `json:"tenants"` // by path
 	Users   map[string]*user   `json:"users"`
+	// Settings are what an administrator changed, by path; Documents what is only kept, by collection and uuid.
+	Settings  map[string]entity            `json:"settings,omitempty"`
+	Documents map[string]map[string]entity `json:"documents,omitempty"`
 }
 
 type tenant struct {
@@ -48,6 +50,7 @@ type user struct {
 	Email    string   `json:"email"`
 	Enabled  bool     `json:"enabled"`
 	Roles    []string `json:"roles"`
+	Tenants  []string `json:"tenants"`
 }
 
 type appInstance struct {
@@ -177,6 +180,7 @@ type placement struct {
 
 type media struct {
 	Name     string `json:"name"`
+	Descr    string `json:"descr"`
 	Priority int    `json:"priority"`
 }
 
@@ -210,7 +214,7 @@ func newCluster(o Options) *cluster {
 		c.Nodes = append(c.Nodes, uuid.NewString())
 	}
 	root := newTenant(rootTenant, "")
-	root.Media["hybrid"] = &media{"hybrid", 1}
+	root.Media["hybrid"] = &media{Name: "hybrid", Priority: 1}
 	root.Placements["default"] = &placement{Name: "default", Max: []string{"/media_policies/hybrid"}, Min: []string{}}
 	for name, size := range map[string]int{"basic": 16, "basic_small": 1} {
 		root.Templates[name] = basicTemplate(name, size)
@@ -221,7 +225,12 @@ func newCluster(o Options) *cluster {
 
 // adopt lets the options of this start win over what was kept from the last: credentials and portals.
 func (c *cluster) adopt(o Options) {
-	c.Users[o.User] = &user{ID: o.User, FullName: o.User, Password: o.Password, Enabled: true, Roles: []string{"/roles/admin"}}
+	c.Users[o.User] = &user{ID: o.User, FullName: o.User, Password: o.Password, Enabled: true, Roles: []string{"/roles/admin"}, Tenants: []string{rootTenant}}
+	for _, u := range c.Users {
+		if u.Tenants == nil { // of a state that is older than tenants of users
+			u.Tenants = []string{rootTenant}
+		}
+	}
 	pool := &ipPool{Name: "default"}
 	for i, p := range o.Portals {
 		pool.Paths = append(pool.Paths, networkPath{Name: fmt.Sprintf("access_%d", i+1), StartIP: p.Addr().String(), Range: 6,
@@ -271,11 +280,6 @@ func randomHex(bytes int) string {
 	b := make([]byte, bytes)
 	_, _ = rand.Read(b) // never fails, says its documentation
 	return hex.EncodeToString(b)
-}
-
-func isIPv4(s string) bool {
-	a, err := netip.ParseAddr(s)
-	return err == nil && a.Is4()
 }
 
 // volumes goes over every volume of the cluster.

@@ -1,5 +1,10 @@
 package dateratest
 
+import (
+	"fmt"
+	"slices"
+)
+
 func (n networkPath) view(pool string) entity {
 	return entity{"path": pool + "/network_paths/" + n.Name, "name": n.Name, "start_ip": n.StartIP, "range": n.Range, "netmask": n.Netmask,
 		"vlan": n.VLAN, "mtu": n.MTU, "gateway": n.Gateway}
@@ -30,15 +35,6 @@ type poolInput struct {
 	Paths *[]networkPath `json:"network_paths"`
 }
 
-func (in *poolInput) check() error {
-	for _, n := range valueOf(in.Paths) {
-		if !isIPv4(n.StartIP) {
-			return invalid("network_paths", "start_ip %q of %s is not an IPv4 address", n.StartIP, n.Name)
-		}
-	}
-	return nil
-}
-
 func (in *poolInput) apply(p *ipPool) {
 	if in.Descr != nil {
 		p.Descr = *in.Descr
@@ -49,6 +45,7 @@ func (in *poolInput) apply(p *ipPool) {
 			if p.Paths[i].MTU == 0 {
 				p.Paths[i].MTU = 1500
 			}
+			setDefault(&p.Paths[i].Name, fmt.Sprintf("access_%d", i+1))
 		}
 	}
 }
@@ -56,9 +53,6 @@ func (in *poolInput) apply(p *ipPool) {
 func createPool(c *call) (any, error) {
 	var in poolInput
 	if err := c.bind(&in); err != nil {
-		return nil, err
-	}
-	if err := in.check(); err != nil {
 		return nil, err
 	}
 	if _, exists := c.tenant.Pools[in.Name]; exists {
@@ -77,9 +71,6 @@ func updatePool(c *call) (any, error) {
 	}
 	var in poolInput
 	if err := c.bind(&in); err != nil {
-		return nil, err
-	}
-	if err := in.check(); err != nil {
 		return nil, err
 	}
 	in.apply(p)
@@ -105,6 +96,21 @@ func listNetworkPaths(c *call) (any, error) {
 		items = append(items, n.view(at))
 	}
 	return c.page(items)
+}
+
+func updateNetworkPath(c *call) (any, error) {
+	p, err := own(c, "/access_network_ip_pools", c.variable("name"), pools)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(p.Paths, func(n networkPath) bool { return n.Name == c.variable("path") })
+	if i < 0 {
+		return nil, notFound(c.path)
+	}
+	if err := c.bind(&p.Paths[i]); err != nil {
+		return nil, err
+	}
+	return p.Paths[i].view("/access_network_ip_pools/" + p.Name), nil
 }
 
 func readNetworkPath(c *call) (any, error) {

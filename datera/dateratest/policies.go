@@ -1,5 +1,15 @@
 package dateratest
 
+// since22 hides a route from the first API version, which has no remote providers and storage pools.
+func since22(h handler) handler {
+	return func(c *call) (any, error) {
+		if c.dialect.api < v22 {
+			return nil, invalidRoute(c.method, c.path)
+		}
+		return h(c)
+	}
+}
+
 // since33 hides a route from products before 3.3, which have no placement and media policies.
 func since33(h handler) handler {
 	return func(c *call) (any, error) {
@@ -15,7 +25,7 @@ func viewPlacement(_ *call, p *placement, owner string) entity {
 }
 
 func viewMedia(_ *call, m *media, owner string) entity {
-	return entity{"path": "/media_policies/" + m.Name, "name": m.Name, "priority": m.Priority, "tenant": owner}
+	return entity{"path": "/media_policies/" + m.Name, "name": m.Name, "descr": m.Descr, "priority": m.Priority, "tenant": owner}
 }
 
 func listPlacements(c *call) (any, error) { return listOf(c, placements, viewPlacement) }

@@ -100,7 +100,10 @@ func TestClones(t *testing.T) {
 		require.NotEqual(t, source.IQN, twin.IQN, name)
 		require.EqualValues(t, 20, c.ok("PUT", "/app_instances/"+name+"/storage_instances/storage-1/volumes/volume-1", js{"size": 20})["size"])
 	}
-	for _, wrong := range []string{"", "x", "/", "/x/y", "/app_instances/pv-1/x/y", "/app_instances/pv-1/storage_instances/x",
+	for _, wrong := range []string{"", "x", "//x"} {
+		c.fails(422, "ValidationFailedError", "POST", "/app_instances", js{"name": "wrong", "clone_snapshot_src": js{"path": wrong}})
+	}
+	for _, wrong := range []string{"/", "/x/y", "/app_instances/pv-1/x/y", "/app_instances/pv-1/storage_instances/x",
 		si + "/volumes/x", vol + "/snapshots/1.1", "/app_instances/pv-1/snapshots/1.1", vol + "/snapshots/1.1/x/y", vol + "/x"} {
 		c.fails(404, "NotFoundError", "POST", "/app_instances", js{"name": "wrong", "clone_snapshot_src": js{"path": wrong}})
 	}
@@ -128,7 +131,7 @@ func TestOpStateDelay(t *testing.T) {
 	require.Equal(t, "cloning", clone["op_state"])
 	now = now.Add(2 * time.Second)
 	require.EqualValues(t, 20, c.ok("GET", vol, nil)["size"])
-	require.Equal(t, "none", c.ok("GET", vol, nil)["op_status"])
+	require.NotContains(t, c.ok("GET", vol, nil), "op_status")
 	require.Equal(t, "available", c.ok("GET", vol+"/snapshots/"+snapshot["utc_ts"].(string), nil)["op_state"])
 	require.NotContains(t, c.ok("GET", "/app_instances/twin", nil), "op_state")
 }
@@ -173,7 +176,7 @@ func TestTemplates(t *testing.T) {
 	c.ok("POST", "/access_network_ip_pools", js{"name": "fast", "network_paths": []js{{"name": "net_1", "start_ip": "10.0.0.1", "range": 10, "netmask": 24}}})
 	c.fails(400, "InvalidRequestError", "PUT", si, js{"ip_pool": js{"path": "/access_network_ip_pools/fast"}})
 
-	own := c.ok("POST", "/app_templates", js{"name": "own", "descr": "d", "storage_templates": []js{{"name": "storage-1",
+	own := c.ok("POST", "/app_templates", js{"name": "own", "descr": "new", "storage_templates": []js{{"name": "storage-1",
 		"ip_pool": js{"path": "/access_network_ip_pools/fast"}, "auth": js{"type": "chap", "target_user_name": "user", "target_pswd": "123456789012"},
 		"volume_templates": []js{{"name": "volume-1", "size": 3, "performance_policy": js{"read_iops_max": 9}}}}}})
 	require.Equal(t, "(hidden)", at(t, own, "storage_templates", 0, "auth", "target_pswd"))
@@ -225,8 +228,6 @@ func TestLists(t *testing.T) {
 		"?filter=name=pv-00":                   {nil, 0, 0},
 		"?filter=match%28name%2C.%2A00.%2A%29": {"pv-000", 11, 11},
 		"?filter=match(name,pv-01)&limit=2&offset=1":  {"pv-011", 2, 10},
-		"?filter=match(name,pv-0(1|2),3)":             {nil, 0, 0},
-		"?filter=match(name,%5Epv-.*)&sort=name":      {"pv-000", 100, 105},
 		"?filter=admin_state=online&limit=1&offset=9": {"pv-009", 1, 105},
 	} {
 		a := c.do("GET", "/app_instances"+query, `{"params":{}}`)
@@ -280,16 +281,23 @@ func TestPools(t *testing.T) {
 	path := js{"name": "net_1", "start_ip": "10.0.0.1", "range": 10, "netmask": 24}
 	c.ok("POST", "/access_network_ip_pools", js{"name": "fast", "network_paths": []js{path}})
 	c.fails(409, "ConflictError", "POST", "/access_network_ip_pools", js{"name": "fast", "network_paths": []js{path}})
-	c.fails(422, "ValidationFailedError", "POST", "/access_network_ip_pools", js{"name": "slow"})
+	require.Equal(t, []any{}, c.ok("POST", "/access_network_ip_pools", js{"name": "empty"})["network_paths"])
+	require.Equal(t, "access_1", at(t, c.ok("PUT", "/access_network_ip_pools/empty", js{"network_paths": []js{{"start_ip": "10.0.1.1", "range": 10, "netmask": 24}}}),
+		"network_paths", 0, "name"))
+	c.ok("DELETE", "/access_network_ip_pools/empty", nil)
 	c.fails(422, "ValidationFailedError", "POST", "/access_network_ip_pools", js{"name": "slow", "network_paths": []js{{"name": "net_1", "start_ip": "x", "range": 10, "netmask": 24}}})
 	c.fails(422, "ValidationFailedError", "PUT", "/access_network_ip_pools/fast", js{"network_paths": []js{{"name": "net_1", "start_ip": "::1", "range": 10, "netmask": 24}}})
-	require.Equal(t, "d", c.ok("PUT", "/access_network_ip_pools/fast", js{"descr": "d"})["descr"])
+	require.Equal(t, "new", c.ok("PUT", "/access_network_ip_pools/fast", js{"descr": "new"})["descr"])
 	c.fails(404, "NotFoundError", "PUT", "/access_network_ip_pools/none", js{})
 	require.Len(t, c.items("/access_network_ip_pools"), 2)
-	at := "/access_network_ip_pools/fast/network_paths"
-	require.Len(t, c.items(at), 1)
-	require.EqualValues(t, 1500, c.ok("GET", at+"/net_1", nil)["mtu"])
-	c.fails(404, "NotFoundError", "GET", at+"/net_2", nil)
+	networks := "/access_network_ip_pools/fast/network_paths"
+	require.Len(t, c.items(networks), 1)
+	require.EqualValues(t, 1500, c.ok("GET", networks+"/net_1", nil)["mtu"])
+	require.EqualValues(t, 9000, c.ok("PUT", networks+"/net_1", js{"mtu": 9000})["mtu"])
+	require.EqualValues(t, "10.0.0.1", c.ok("GET", networks+"/net_1", nil)["start_ip"])
+	c.fails(404, "NotFoundError", "PUT", networks+"/net_2", js{"mtu": 9000})
+	c.fails(404, "NotFoundError", "PUT", "/access_network_ip_pools/none/network_paths/net_1", js{"mtu": 9000})
+	c.fails(404, "NotFoundError", "GET", networks+"/net_2", nil)
 	c.fails(404, "NotFoundError", "GET", "/access_network_ip_pools/none/network_paths", nil)
 	c.fails(404, "NotFoundError", "GET", "/access_network_ip_pools/none/network_paths/net_1", nil)
 	c.ok("DELETE", "/access_network_ip_pools/fast", nil)
@@ -308,7 +316,7 @@ func TestPolicies(t *testing.T) {
 	c.fails(404, "NotFoundError", "POST", "/placement_policies", js{"name": "odd", "max": []string{"/media_policies/none"}})
 	c.fails(404, "NotFoundError", "PUT", "/placement_policies/fast", js{"min": []string{"/media_policies/none"}})
 	c.fails(404, "NotFoundError", "PUT", "/placement_policies/none", js{})
-	require.Equal(t, "d", c.ok("PUT", "/placement_policies/fast", js{"descr": "d"})["descr"])
+	require.Equal(t, "new", c.ok("PUT", "/placement_policies/fast", js{"descr": "new"})["descr"])
 	require.Len(t, c.items("/placement_policies"), 2)
 	c.ok("POST", "/app_instances", simple("pv-1", 1))
 	c.ok("PUT", vol, js{"placement_policy": js{"path": "/placement_policies/fast"}})
@@ -324,19 +332,21 @@ func TestPolicies(t *testing.T) {
 func TestUsers(t *testing.T) {
 	array := dateratest.Start(t)
 	c := connect(t, array)
-	made := c.ok("POST", "/users", js{"user_id": "operator", "full_name": "O", "password": "secret-1", "roles": []js{{"path": "/roles/viewer"}}})
+	made := c.ok("POST", "/users", js{"user_id": "operator", "full_name": "An operator", "password": "secret-1", "roles": []js{{"path": "/roles/viewer"}}})
 	require.NotContains(t, made, "password")
-	c.fails(409, "ConflictError", "POST", "/users", js{"user_id": "operator", "full_name": "O", "password": "secret-1"})
+	c.fails(409, "ConflictError", "POST", "/users", js{"user_id": "operator", "full_name": "An operator", "password": "secret-1"})
 	require.Len(t, c.items("/users"), 2)
 	other := &caller{t: t, base: array.URL, version: "v2.2", web: http.DefaultClient}
 	other.key = other.do("PUT", "/login", js{"name": "operator", "password": "secret-1"}).body["key"].(string)
+	other.fails(403, "PermissionDeniedError", "DELETE", "/users/operator", nil)
+	require.Equal(t, "admin", c.ok("PUT", "/users/operator/roles", js{"path": "/roles/admin", "op": "add"})["role_id"], "the answer is the role")
 	other.fails(400, "InvalidRequestError", "DELETE", "/users/operator", nil)
-	c.ok("PUT", "/users/operator/roles", js{"path": "/roles/admin", "op": "add"})
+	require.Len(t, c.items("/users/operator/roles"), 2)
 	c.fails(409, "ConflictError", "PUT", "/users/operator/roles", js{"path": "/roles/admin", "op": "add"})
 	c.fails(404, "NotFoundError", "PUT", "/users/operator/roles", js{"path": "/roles/king", "op": "add"})
 	c.ok("PUT", "/users/operator/roles", js{"path": "/roles/admin", "op": "remove"})
 	c.fails(404, "NotFoundError", "PUT", "/users/operator/roles", js{"path": "/roles/admin", "op": "remove"})
-	require.Equal(t, false, c.ok("PUT", "/users/operator", js{"enabled": false, "email": "o@x"})["enabled"])
+	require.Equal(t, false, c.ok("PUT", "/users/operator", js{"enabled": false, "email": "o@example.com"})["enabled"])
 	other.fails(401, "AuthFailedError", "PUT", "/login", js{"name": "operator", "password": "secret-1"})
 	c.ok("DELETE", "/users/operator", nil)
 	other.fails(401, "AuthFailedError", "GET", "/userinfo", nil)
@@ -345,7 +355,7 @@ func TestUsers(t *testing.T) {
 	}
 	c.fails(404, "NotFoundError", "PUT", "/users/operator/roles", js{"path": "/roles/admin", "op": "add"})
 	require.Equal(t, "admin", c.ok("GET", "/users/admin", nil)["user_id"])
-	require.Len(t, c.items("/roles"), 2)
+	require.Len(t, c.items("/roles"), 3)
 	require.Equal(t, "admin", c.ok("GET", "/roles/admin", nil)["role_id"])
 	c.fails(404, "NotFoundError", "GET", "/roles/king", nil)
 }
@@ -367,15 +377,4 @@ func TestSystem(t *testing.T) {
 	require.Empty(t, c.items("/remote_providers"))
 	require.Contains(t, c.ok("GET", "/time", nil), "time")
 	require.NotNil(t, c.ok("GET", "/init/config", nil))
-	for v, has := range map[string]bool{"v2.1": false, "v2.2": true} {
-		c.version = v
-		api := c.do("GET", "/api", nil).body
-		require.Equal(t, v, api["version"])
-		create := at(t, api, "/app_instances", "create", "bodyParamSchema", "properties").(js)
-		require.Contains(t, create, "clone_snapshot_src")
-		require.Equal(t, has, create["template_override"] != nil, "cinder looks for it")
-		require.NotEmpty(t, at(t, api, "/metrics/io/:metric", "read", "urlParamSchema", "properties", "metric", "enum"))
-		require.Contains(t, api, "/app_instances/:id/storage_instances/:si/volumes/:vol/snapshots/:ts")
-		require.Contains(t, api, "/tenants/:tenant")
-	}
 }

@@ -16,6 +16,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.serveSim(w, r)
 		return
 	}
+	if s.front == nil && s.refusedFor() > 0 {
+		panic(http.ErrAbortHandler)
+	}
 	began := s.now()
 	c, err := s.newCall(r)
 	c.faults = s.faults.hit(c.method, c.path, began)
@@ -30,8 +33,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case c.faults.unavailable:
 		s.write(w, c, http.StatusServiceUnavailable, []byte(`{"message":"the REST server is busy, try again later"}`))
 		return
+	case c.faults.answer != nil:
+		s.writeFixed(w, c, c.faults.answer)
+		return
 	case err == nil:
 		text, err = s.perform(c, r, began)
+	}
+	if c.faults.answerAfter != nil {
+		s.writeFixed(w, c, c.faults.answerAfter)
+		return
 	}
 	if err != nil {
 		f := asFailure(err)
@@ -114,10 +124,17 @@ func (s *Server) envelope(c *call, answer any, took time.Duration) any {
 		return entity{"tenant": c.tenant.Path, "path": c.path, "version": c.dialect.api.String(), "data": a, "request_time": ms}
 	case list:
 		about := entity{"total_count": a.total, "request_count": len(a.items), "limit": a.limit, "offset": a.start}
-		if c.dialect.api == v21 {
+		switch {
+		case c.faults.noOffset:
+			about = entity{"total": a.total}
+		case c.dialect.api == v21:
 			about["total"] = a.total
 		}
-		return entity{"tenant": c.tenant.Path, "path": c.path, "version": c.dialect.api.String(), "data": a.items,
+		tenant := c.tenant.Path
+		if c.all {
+			tenant = allTenants
+		}
+		return entity{"tenant": tenant, "path": c.path, "version": c.dialect.api.String(), "data": a.items,
 			"metadata": about, "request_time": ms}
 	}
 	return entity{}
@@ -140,13 +157,25 @@ func (s *Server) failureBody(c *call, f *failure) entity {
 		"tenancy_class": "", "errors": details}
 }
 
+// writeFixed sends what a fault answers.
+func (s *Server) writeFixed(w http.ResponseWriter, c *call, f *fixedAnswer) {
+	contentType, text := f.body(s, c)
+	w.Header().Set("Content-Type", contentType)
+	if f.retryAfter != "" {
+		w.Header().Set("Retry-After", f.retryAfter)
+	}
+	s.write(w, c, f.status, text)
+}
+
 // write sends the answer, unless a fault cuts it off or loses it.
 func (s *Server) write(w http.ResponseWriter, c *call, status int, text []byte) {
 	s.record.add(s.log, c, status)
 	if c.faults.loseAnswer {
 		panic(http.ErrAbortHandler)
 	}
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	if w.Header().Get("Content-Type") == "" {
+		w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 	w.WriteHeader(status)
 	if c.faults.cut && c.faults.cutAfter < len(text) {

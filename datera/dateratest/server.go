@@ -30,6 +30,8 @@ type Options struct {
 	OpStateDelay time.Duration
 	// StateDir keeps the state over restarts. One cluster at a time may use it.
 	StateDir string
+	// FoldIQNs keeps initiators in lower case, whatever case they come in.
+	FoldIQNs bool
 	// Backend serves the volumes by iSCSI; it needs a StateDir. None by default.
 	Backend target.Backend
 	Faults  []Fault
@@ -53,13 +55,11 @@ type Server struct {
 	faults  faultTable
 	record  requestLog
 
-	refusing refusals // of requests that come by Transport
-
 	mu       sync.Mutex // guards cluster and keys
 	cluster  *cluster
 	keys     map[string]*key
 	front    *listener
-	refusal  time.Duration // how long connections are refused from Listen on
+	refused  time.Time // until when connections are refused; a listener that is yet to come starts closed
 	web      *http.Server
 	finished chan struct{}
 }

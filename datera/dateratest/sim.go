@@ -7,7 +7,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // serveSim answers the simulator's own API, which no real cluster has:
@@ -28,8 +30,16 @@ func (s *Server) serveSim(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case what == "faults" && r.Method == http.MethodGet:
 	case what == "faults" && r.Method == http.MethodPut:
-		if err := s.putFaults(name, r.Body); err != nil {
+		refusal, err := s.putFaults(name, r.Body)
+		if err != nil {
 			simAnswer(w, http.StatusBadRequest, entity{"message": err.Error()})
+			return
+		}
+		if refusal > 0 { // it begins when the answer is out: it would cut it off
+			w.Header().Set("Connection", "close")
+			simAnswer(w, http.StatusOK, s.Faults())
+			_ = http.NewResponseController(w).Flush()
+			s.refuseConnections(refusal)
 			return
 		}
 	case what == "faults" && r.Method == http.MethodDelete && name != "":
@@ -50,34 +60,37 @@ func (s *Server) serveSim(w http.ResponseWriter, r *http.Request) {
 	simAnswer(w, http.StatusOK, s.Faults())
 }
 
-// putFaults sets one fault, or replaces all. Nothing changes if one of them is wrong.
-func (s *Server) putFaults(name string, body io.Reader) error {
+// putFaults sets one fault, or replaces all, and returns for how long connections are to be refused at once. Nothing
+// changes if one of them is wrong.
+func (s *Server) putFaults(name string, body io.Reader) (refusal time.Duration, err error) {
 	decoder := json.NewDecoder(io.LimitReader(body, maxBody))
 	decoder.DisallowUnknownFields()
+	all := []Fault{{}}
 	if name != "" {
-		f := Fault{}
-		if err := decoder.Decode(&f); err != nil && !errors.Is(err, io.EOF) {
-			return err
+		if err := decoder.Decode(&all[0]); err != nil && !errors.Is(err, io.EOF) {
+			return 0, err
 		}
-		f.Name = name
-		return s.SetFault(f)
+		all[0].Name = name
+	} else if err := decoder.Decode(&all); err != nil {
+		return 0, err
 	}
-	var all []Fault
-	if err := decoder.Decode(&all); err != nil {
-		return err
-	}
-	for _, f := range all {
-		if _, err := f.understand(s.now()); err != nil {
-			return err
+	understood := make([]*activeFault, len(all))
+	for i, f := range all {
+		if understood[i], err = f.understand(s.now()); err != nil {
+			return 0, err
 		}
 	}
-	s.ClearFaults()
-	for _, f := range all {
-		if err := s.SetFault(f); err != nil {
-			return err
+	if name == "" {
+		s.ClearFaults()
+	}
+	for _, a := range understood {
+		if a.atOnce() {
+			refusal = max(refusal, a.refuse)
+		} else {
+			s.addFault(a)
 		}
 	}
-	return nil
+	return refusal, nil
 }
 
 func fromLoopback(remote string) bool {
@@ -90,7 +103,9 @@ func fromLoopback(remote string) bool {
 }
 
 func simAnswer(w http.ResponseWriter, status int, body any) {
+	text := append(encode(body), '\n')
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 	w.WriteHeader(status)
-	_, _ = w.Write(append(encode(body), '\n'))
+	_, _ = w.Write(text)
 }

@@ -12,14 +12,27 @@ import (
 // holder is what snapshots and their policies hang on: a volume, or an app instance for all its volumes.
 type holder struct {
 	path      string
-	ai        *appInstance
+	ai        *appInstance // nil for a template, which has policies only
 	volumes   []*volume
 	snapshots *[]*snapshot
 	policies  *[]snapshotPolicy
 }
 
 func (c *call) holder() (holder, error) {
-	if c.variable("vol") != "" {
+	switch {
+	case c.variable("vt") != "":
+		v, at, err := c.volumeTemplate()
+		if err != nil {
+			return holder{}, err
+		}
+		return holder{path: at, policies: &v.SnapshotPolicies}, nil
+	case c.variable("template") != "":
+		t, err := c.template()
+		if err != nil {
+			return holder{}, err
+		}
+		return holder{path: t.path(), policies: &t.SnapshotPolicies}, nil
+	case c.variable("vol") != "":
 		ai, si, v, err := c.volume()
 		if err != nil {
 			return holder{}, err

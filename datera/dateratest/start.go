@@ -39,6 +39,9 @@ func WithOptions(change func(*Options)) Option { return func(s *settings) { chan
 // WithTLS serves HTTPS with a certificate of a CA of its own, see [Server.CAFile].
 func WithTLS() Option { return func(s *settings) { s.secure = true } }
 
+// WithFoldedIQNs keeps initiators in lower case, as some arrays do.
+func WithFoldedIQNs() Option { return func(s *settings) { s.FoldIQNs = true } }
+
 // WithState keeps the state in a folder.
 func WithState(dir string) Option { return func(s *settings) { s.StateDir = dir } }
 

@@ -54,7 +54,7 @@ func TestStateIsWhole(t *testing.T) {
 		array, err := dateratest.New(dateratest.Options{StateDir: dir})
 		require.NoError(t, err)
 		for i := 0; ; i++ {
-			_, err := array.Do("/root", "POST", "/app_instances", js{"name": "pv-" + strings.Repeat("x", i%50+1), "descr": "d"})
+			_, err := array.Do("/root", "POST", "/app_instances", js{"name": "pv-" + strings.Repeat("x", i%50+1), "descr": "new"})
 			if err != nil {
 				require.ErrorContains(t, err, "ConflictError")
 			}

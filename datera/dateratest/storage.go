@@ -60,6 +60,9 @@ func (c *call) viewStorage(ai *appInstance, si *storageInstance) entity {
 		"acl_policy": c.viewACL(ai, si), "ip_pool": resolved(c, "/access_network_ip_pools", si.Pool, pools), "access": c.viewAccess(path, si), "auth": viewAuth(path, si.Auth),
 		"active_initiators": c.activeInitiators(si), "active_storage_nodes": c.activeNodes(si.AdminState), "volumes": volumes,
 	}
+	if c.faults.noActiveInitiators {
+		delete(out, "active_initiators")
+	}
 	if c.dialect.api >= v22 {
 		out["service_configuration"] = si.Service
 	}

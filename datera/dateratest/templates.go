@@ -1,6 +1,10 @@
 package dateratest
 
-import "strconv"
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+)
 
 type appTemplate struct {
 	Name             string            `json:"name"`
@@ -12,9 +16,22 @@ type appTemplate struct {
 type storageTemplate struct {
 	Name    string        `json:"name"`
 	Auth    *authInput    `json:"auth,omitempty"`
-	Pool    *ref          `json:"ip_pool,omitempty"`
+	Pool    *templatePool `json:"ip_pool,omitempty"`
+	Service string        `json:"service_configuration,omitempty"`
 	Volumes []volumeInput `json:"volume_templates"`
 }
+
+// templatePool is a pool as templates name it: by a string on v2.1, by a reference later. Both are taken.
+type templatePool struct{ ref }
+
+func (p *templatePool) UnmarshalJSON(text []byte) error {
+	if len(text) > 0 && text[0] == '"' {
+		return json.Unmarshal(text, &p.Path)
+	}
+	return json.Unmarshal(text, &p.ref)
+}
+
+func (t *appTemplate) path() string { return "/app_templates/" + t.Name }
 
 // templateOverride changes sizes of a template's volumes: by storage template name, by volume template name.
 // The sizes are strings, as the vendor's drivers send them.
@@ -41,8 +58,12 @@ func (c *call) layOutTemplate(ai *appInstance, in appInstanceInput) error {
 		return err
 	}
 	for _, s := range t.Storage {
-		storage := storageInstanceInput{Name: s.Name, Auth: s.Auth, Pool: s.Pool}
+		storage := storageInstanceInput{Name: s.Name, Auth: s.Auth, Service: s.Service}
+		if s.Pool != nil {
+			storage.Pool = &s.Pool.ref
+		}
 		for _, v := range s.Volumes {
+			v.SnapshotPolicies = slices.Clone(v.SnapshotPolicies)
 			if size := in.Override.Storage[s.Name].Volumes[v.Name].Size; size != "" {
 				v.Size, _ = strconv.Atoi(size) // the schema lets only digits pass
 			}
@@ -57,7 +78,7 @@ func (c *call) layOutTemplate(ai *appInstance, in appInstanceInput) error {
 		ai.TemplateOverride = c.body["template_override"]
 	}
 	if len(ai.SnapshotPolicies) == 0 {
-		ai.SnapshotPolicies = t.SnapshotPolicies
+		ai.SnapshotPolicies = slices.Clone(t.SnapshotPolicies)
 	}
 	return nil
 }
@@ -88,33 +109,30 @@ func (t *appTemplate) has(storage, volume string) bool {
 	return false
 }
 
-func viewTemplate(_ *call, t *appTemplate, owner string) entity {
-	path := "/app_templates/" + t.Name
+func viewTemplate(c *call, t *appTemplate, owner string) entity {
 	storage := make([]entity, 0, len(t.Storage))
-	for _, s := range t.Storage {
-		at := path + "/storage_templates/" + s.Name
-		volumes := make([]entity, 0, len(s.Volumes))
-		for _, v := range s.Volumes {
-			view := entity{"path": at + "/volume_templates/" + v.Name, "name": v.Name, "size": v.Size, "replica_count": max(v.Replicas, 1),
-				"placement_mode": firstOf(v.PlacementMode, "hybrid"), "snapshot_policies": viewPolicies(at, v.SnapshotPolicies)}
-			if v.Performance != nil {
-				view["performance_policy"] = viewPerformance(at+"/volume_templates/"+v.Name, v.Performance)
-			}
-			volumes = append(volumes, view)
-		}
-		pool := ref{"/access_network_ip_pools/default"}
-		if s.Pool != nil {
-			pool = *s.Pool
-		}
-		var a auth
-		if s.Auth != nil {
-			a = auth{Type: s.Auth.Type, InitiatorUser: valueOf(s.Auth.InitiatorUser), TargetUser: valueOf(s.Auth.TargetUser)}
-		}
-		setDefault(&a.Type, "none")
-		storage = append(storage, entity{"path": at, "name": s.Name, "ip_pool": pool, "auth": viewAuth(at, a), "volume_templates": volumes})
+	for i := range t.Storage {
+		storage = append(storage, c.viewStorageTemplate(t.path(), &t.Storage[i]))
 	}
-	return entity{"path": path, "name": t.Name, "descr": t.Descr, "tenant": owner, "storage_templates": storage,
-		"snapshot_policies": viewPolicies(path, t.SnapshotPolicies)}
+	return entity{"path": t.path(), "name": t.Name, "descr": t.Descr, "tenant": owner, "storage_templates": storage,
+		"snapshot_policies": viewPolicies(t.path(), t.SnapshotPolicies), "app_instances": c.madeFrom(t)}
+}
+
+// madeFrom are the app instances that a template was used for, in the tenant of the call and below it.
+func (c *call) madeFrom(t *appTemplate) []ref {
+	made := []ref{}
+	for _, p := range sortedKeys(c.cluster.Tenants) {
+		used, _, _ := inherited(c.cluster, p, t.Name, templates)
+		if used != t || !c.within(p) {
+			continue
+		}
+		for _, id := range sortedKeys(c.cluster.Tenants[p].AppInstances) {
+			if ai := c.cluster.Tenants[p].AppInstances[id]; ai.Template == t.path() {
+				made = append(made, ref{ai.path()})
+			}
+		}
+	}
+	return made
 }
 
 func listTemplates(c *call) (any, error) { return listOf(c, templates, viewTemplate) }
@@ -140,7 +158,7 @@ func createTemplate(c *call) (any, error) {
 		if !ok {
 			return nil, notFound(in.CopyFrom.Path)
 		}
-		t.Storage, t.SnapshotPolicies = from.Storage, from.SnapshotPolicies
+		t.Storage, t.SnapshotPolicies = cloneStorageTemplates(from.Storage), slices.Clone(from.SnapshotPolicies)
 	}
 	c.tenant.Templates[t.Name] = &t
 	return viewTemplate(c, &t, c.tenant.Path), nil

@@ -6,10 +6,10 @@ import (
 )
 
 func (c *call) viewTenant(t *tenant) entity {
-	below := []ref{}
+	below := []string{}
 	for _, p := range sortedKeys(c.cluster.Tenants) {
 		if path.Dir(p) == t.Path {
-			below = append(below, ref{p})
+			below = append(below, p)
 		}
 	}
 	parent := path.Dir(t.Path)
@@ -27,16 +27,17 @@ func (c *call) within(p string) bool {
 func listTenants(c *call) (any, error) {
 	var items []entity
 	for _, p := range sortedKeys(c.cluster.Tenants) {
-		if c.within(p) {
+		if c.within(p) && c.cluster.Users[c.user].within(p) {
 			items = append(items, c.viewTenant(c.cluster.Tenants[p]))
 		}
 	}
 	return c.page(items)
 }
 
+// namedTenant is the one that the path of the call names: /tenants/root/x, or as it stands in a tenant's own path, /root/x.
 func (c *call) namedTenant() (*tenant, error) {
-	p := "/" + c.variable("tenant")
-	if t := c.cluster.Tenants[p]; t != nil && c.within(p) {
+	p := strings.TrimPrefix(c.path, "/tenants")
+	if t := c.cluster.Tenants[p]; t != nil && c.within(p) && c.cluster.Users[c.user].within(p) {
 		return t, nil
 	}
 	return nil, notFound("/tenants" + p)

@@ -7,9 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"sync"
 	"syscall"
-	"time"
 )
 
 // Transport carries requests to the cluster within the process: without sockets, so that it works in virtual time
@@ -26,7 +24,7 @@ func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.server.refusing.now(t.server.now()) {
+	if t.server.refusedFor() > 0 {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 	}
 	answered := make(chan *http.Response, 1)
@@ -87,21 +85,3 @@ func serve(h http.Handler, r *http.Request) (answer *http.Response) {
 type brokenOff struct{}
 
 func (brokenOff) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
-
-// refusals is until when connections within the process are refused.
-type refusals struct {
-	mu    sync.Mutex
-	until time.Time
-}
-
-func (r *refusals) begin(until time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.until = until
-}
-
-func (r *refusals) now(now time.Time) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return now.Before(r.until)
-}

@@ -3,15 +3,12 @@ package dateratest
 import (
 	"path"
 	"slices"
+	"strings"
 )
 
 func (c *call) viewUser(u *user) entity {
-	roles := make([]ref, 0, len(u.Roles))
-	for _, r := range u.Roles {
-		roles = append(roles, ref{r})
-	}
 	return entity{"path": "/users/" + u.ID, "user_id": u.ID, "full_name": u.FullName, "email": u.Email, "enabled": u.Enabled,
-		"roles": roles, "tenants": []ref{{rootTenant}}}
+		"roles": references(u.Roles), "tenants": references(u.Tenants)}
 }
 
 func listUsers(c *call) (any, error) {
@@ -43,7 +40,8 @@ type userInput struct {
 	Password *string `json:"password"`
 	Email    *string `json:"email"`
 	Enabled  *bool   `json:"enabled"`
-	Roles    []ref   `json:"roles"`
+	Roles    *[]ref  `json:"roles"`
+	Tenants  *[]ref  `json:"tenants"`
 }
 
 func (in userInput) apply(u *user) {
@@ -55,9 +53,45 @@ func (in userInput) apply(u *user) {
 	if in.Enabled != nil {
 		u.Enabled = *in.Enabled
 	}
-	for _, r := range in.Roles {
-		u.Roles = append(u.Roles, r.Path)
+	for _, f := range []struct {
+		to   *[]string
+		from *[]ref
+	}{{&u.Roles, in.Roles}, {&u.Tenants, in.Tenants}} {
+		if f.from != nil {
+			*f.to = paths(*f.from)
+		}
 	}
+}
+
+// check refuses roles and tenants that are not there.
+func (in userInput) check(c *call) error {
+	for _, r := range valueOf(in.Roles) {
+		if !slices.Contains(roleNames(), strings.TrimPrefix(r.Path, "/roles/")) {
+			return notFound(r.Path)
+		}
+	}
+	for _, t := range valueOf(in.Tenants) {
+		if c.cluster.Tenants[t.Path] == nil {
+			return notFound(t.Path)
+		}
+	}
+	return nil
+}
+
+func references(paths []string) []ref {
+	out := make([]ref, 0, len(paths))
+	for _, p := range paths {
+		out = append(out, ref{p})
+	}
+	return out
+}
+
+func paths(references []ref) []string {
+	out := make([]string, 0, len(references))
+	for _, r := range references {
+		out = append(out, r.Path)
+	}
+	return out
 }
 
 func createUser(c *call) (any, error) {
@@ -68,7 +102,10 @@ func createUser(c *call) (any, error) {
 	if c.cluster.Users[in.ID] != nil {
 		return nil, conflict("user %s exists already", in.ID)
 	}
-	u := &user{ID: in.ID, Enabled: true}
+	if err := in.check(c); err != nil {
+		return nil, err
+	}
+	u := &user{ID: in.ID, Enabled: true, Tenants: []string{c.tenant.Path}}
 	in.apply(u)
 	c.cluster.Users[u.ID] = u
 	return c.viewUser(u), nil
@@ -81,6 +118,9 @@ func updateUser(c *call) (any, error) {
 	}
 	var in userInput
 	if err := c.bind(&in); err != nil {
+		return nil, err
+	}
+	if err := in.check(c); err != nil {
 		return nil, err
 	}
 	in.apply(u)
@@ -117,20 +157,32 @@ func changeRoles(c *call) (any, error) {
 	switch {
 	case in.Op == "add" && has:
 		return nil, conflict("user %s has the role %s already", u.ID, in.Path)
-	case in.Op == "add" && !slices.Contains(roleNames(), path.Base(in.Path)), in.Op == "remove" && !has:
+	case in.Op == "add" && !slices.Contains(roleNames(), strings.TrimPrefix(in.Path, "/roles/")), in.Op == "remove" && !has:
 		return nil, notFound(in.Path)
 	case in.Op == "add":
 		u.Roles = append(u.Roles, in.Path)
 	default:
 		u.Roles = slices.DeleteFunc(u.Roles, func(r string) bool { return r == in.Path })
 	}
-	return c.viewUser(u), nil
+	return viewRole(path.Base(in.Path)), nil
 }
 
-func roleNames() []string { return []string{"admin", "viewer"} }
+func roleNames() []string { return []string{"admin", "operator", "viewer"} }
 
 func viewRole(name string) entity {
 	return entity{"path": "/roles/" + name, "role_id": name, "privileges": []string{}}
+}
+
+func listUserRoles(c *call) (any, error) {
+	u, err := c.namedUser()
+	if err != nil {
+		return nil, err
+	}
+	var items []entity
+	for _, r := range u.Roles {
+		items = append(items, viewRole(path.Base(r)))
+	}
+	return c.page(items)
 }
 
 func listRoles(c *call) (any, error) {

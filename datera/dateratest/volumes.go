@@ -45,16 +45,15 @@ func (c *call) volume() (*appInstance, *storageInstance, *volume, error) {
 func (c *call) viewVolume(ai *appInstance, si *storageInstance, v *volume, index int) entity {
 	path := v.path(ai, si)
 	state, causes := c.stateOf(si)
-	busy := "none"
-	if c.at.Before(v.ResizedAt) {
-		busy = "volume_resize_in_progress"
-	}
 	size := v.sizeAt(c.at)
 	out := entity{
 		"path": path, "name": v.Name, "uuid": v.UUID, "size": size, "capacity_in_use": c.capacityInUse(v), "replica_count": v.Replicas,
-		"placement_mode": v.PlacementMode, "op_state": state, "op_status": busy, "availability_state": "available", "health": "ok",
+		"placement_mode": v.PlacementMode, "op_state": state, "availability_state": "available", "health": "ok",
 		"causes": causes, "deployment_state": "deployed", "restore_point": v.RestorePoint, "snapshots": viewSnapshots(c, path, v.Snapshots),
 		"snapshot_policies": viewPolicies(path, v.SnapshotPolicies), "active_storage_nodes": c.activeNodes(si.AdminState),
+	}
+	if c.at.Before(v.ResizedAt) { // nothing is said about a volume that is idle
+		out["op_status"] = "volume_resize_in_progress"
 	}
 	if v.Performance != nil {
 		out["performance_policy"] = viewPerformance(path, v.Performance)
@@ -194,75 +193,4 @@ func (s *Server) volumeByUUID(id string) *volume {
 		}
 	}
 	return nil
-}
-
-func viewPerformance(volume string, p *performance) entity {
-	return entity{"path": volume + "/performance_policy", "total_iops_max": p.TotalIOPS, "read_iops_max": p.ReadIOPS,
-		"write_iops_max": p.WriteIOPS, "total_bandwidth_max": p.TotalBandwidth, "read_bandwidth_max": p.ReadBandwidth,
-		"write_bandwidth_max": p.WriteBandwidth}
-}
-
-// performance is the policy of the volume that the path names, nil if it has none.
-func (c *call) performance() (*volume, string, error) {
-	ai, si, v, err := c.volume()
-	if err != nil {
-		return nil, "", err
-	}
-	return v, v.path(ai, si), nil
-}
-
-func readPerformance(c *call) (any, error) {
-	v, path, err := c.performance()
-	if err != nil {
-		return nil, err
-	}
-	if v.Performance == nil {
-		return nil, notFound(path + "/performance_policy")
-	}
-	return viewPerformance(path, v.Performance), nil
-}
-
-func createPerformance(c *call) (any, error) {
-	v, path, err := c.performance()
-	if err != nil {
-		return nil, err
-	}
-	if v.Performance != nil {
-		return nil, conflict("%s/performance_policy exists already", path)
-	}
-	var in performance
-	if err := c.bind(&in); err != nil {
-		return nil, err
-	}
-	v.Performance = &in
-	return viewPerformance(path, v.Performance), nil
-}
-
-func updatePerformance(c *call) (any, error) {
-	v, path, err := c.performance()
-	if err != nil {
-		return nil, err
-	}
-	if v.Performance == nil {
-		return nil, notFound(path + "/performance_policy")
-	}
-	next := *v.Performance
-	if err := c.bind(&next); err != nil {
-		return nil, err
-	}
-	v.Performance = &next
-	return viewPerformance(path, v.Performance), nil
-}
-
-func deletePerformance(c *call) (any, error) {
-	v, path, err := c.performance()
-	if err != nil {
-		return nil, err
-	}
-	if v.Performance == nil {
-		return nil, notFound(path + "/performance_policy")
-	}
-	view := viewPerformance(path, v.Performance)
-	v.Performance = nil
-	return view, nil
 }

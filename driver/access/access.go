@@ -75,8 +75,8 @@ func (c Claim) Join(ctx context.Context, app *datera.AppInstance, seen *View) er
 	if err != nil {
 		return err
 	}
-	if group := c.group(app.ID); !target.ACL.RefersTo(group) || !seen.lets(c) {
-		if err := c.Note(app.ID, group); err != nil {
+	if group, in := seen.letBy(c); !in || !target.ACL.RefersTo(group) {
+		if err := c.Note(app.ID, c.group(app.ID)); err != nil {
 			return c.failed("note the claim on", err)
 		}
 		if err := c.publish(ctx, seen); err != nil {
@@ -120,7 +120,7 @@ func (c Claim) lookAgain(ctx context.Context, volumeID string, known groups) ([]
 	if err != nil {
 		return nil, c.failed("find out who else came to", err)
 	}
-	if !seen.lets(c) {
+	if _, in := seen.letBy(c); !in {
 		return nil, fmt.Errorf("volume %s (%s) no longer lets node %s in on %s: another node evicted it, or the volume was taken offline or deleted meanwhile; Kubernetes repeats the call",
 			c.Volume, seen.app.AdminState, c.Node, c.Array.Server())
 	}

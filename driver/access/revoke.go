@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"datera-flexvolume/datera"
 )
@@ -15,29 +14,32 @@ type Group struct {
 	In Array
 }
 
-// Revoke removes a node's registered IQN, and no other one, from an owner's groups, on whichever volume. The array ends the
-// node's sessions: this is the fence. Success means that the array showed each group without the IQN. An empty iqn is a node
-// that is not registered.
-func Revoke(ctx context.Context, iqn, node string, groups []Group) error {
-	holds := func(g Group) bool { return iqn != "" && datera.ContainsIQN(g.Members, iqn) }
-	held := slices.ContainsFunc(groups, holds)
+// Revoke removes a node's registered IQN, and no other one, from an owner's groups, on whichever volume, and tells whether it
+// was in one. The array ends the node's sessions: this is the fence. Without an error the array showed each group without the
+// IQN. An empty iqn is a node that is not registered.
+func Revoke(ctx context.Context, iqn, node string, groups []Group) (revoked bool, err error) {
 	for _, g := range groups {
-		switch {
-		case holds(g):
-			left, err := g.In.RemoveMember(ctx, g.Name, iqn)
-			if err == nil && left.Path == "" { // it was listed a moment ago: deleted since, or elsewhere
-				err = fmt.Errorf("%s has no initiator group %s where it was listed; Kubernetes repeats the call", g.In.Server(), g.Name)
-			}
-			if err != nil {
-				return fmt.Errorf("remove the claim of node %s: %w", node, err)
-			}
-		case !held:
-			if err := RefuseUnknown(ctx, g.In, node, g.Members); err != nil {
-				return fmt.Errorf("initiator group %s: %w", g.Name, err)
-			}
+		if iqn == "" || !datera.ContainsIQN(g.Members, iqn) {
+			continue
+		}
+		left, err := g.In.RemoveMember(ctx, g.Name, iqn)
+		if err == nil && left.Path == "" { // it was listed a moment ago: deleted since, or elsewhere
+			err = fmt.Errorf("%s has no initiator group %s where it was listed; Kubernetes repeats the call", g.In.Server(), g.Name)
+		}
+		if err != nil {
+			return false, fmt.Errorf("remove the claim of node %s: %w", node, err)
+		}
+		revoked = true
+	}
+	for _, g := range groups {
+		if revoked {
+			break
+		}
+		if err := RefuseUnknown(ctx, g.In, node, g.Members); err != nil {
+			return false, fmt.Errorf("initiator group %s: %w", g.Name, err)
 		}
 	}
-	return nil
+	return revoked, nil
 }
 
 // RefuseUnknown fails if an initiator that has a claim is registered under no name: it may be the node's former IQN, and then

@@ -83,10 +83,14 @@ func newView(app *datera.AppInstance, known groups) (*View, error) {
 	return seen, nil
 }
 
-// lets reports whether the volume is online and lets the claim's node in by the claim's own group.
-func (v *View) lets(c Claim) bool {
-	group := c.group(v.app.ID)
-	return v.app.AdminState == datera.AdminOnline && v.target.ACL.RefersTo(group) && datera.ContainsIQN(v.groups[group].Members, c.IQN)
+// letBy is the group by which the volume, if it is online, lets the claim's node in: one of the owner's that is enough.
+func (v *View) letBy(c Claim) (group string, in bool) {
+	for _, group := range v.acl.Groups() {
+		if v.app.AdminState == datera.AdminOnline && c.Owner.Lets(group, c.ReadOnly) && datera.ContainsIQN(v.groups[group].Members, c.IQN) {
+			return group, true
+		}
+	}
+	return "", false
 }
 
 // Groups are the names of the volume's own groups, of whichever owner: once the volume is gone they grant nothing.
