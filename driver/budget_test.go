@@ -78,11 +78,12 @@ func TestBudgetsOfRequests(t *testing.T) {
 			spends("attach, refused", "Failure", "attach", options, "node-b")
 			spends("detach", "Success", "detach", "pv-datera-0", "node-a")
 			spends("detach, repeated", "Success", "detach", "pv-datera-0", "node-a")
-			spends("isattached", "Success", "isattached", options, "node-a")
-			spends("attach, volume was attached before", "Success", "attach", options, "node-a")
+			spends("isattached, of none", "Success", "isattached", options, "node-a")
+			spends("attach, volume exists", "Success", "attach", options, "node-a")
 			spends("expandvolume", "Success", grown...)
 			spends("expandvolume, repeated", "Success", grown...)
-			makeVolume(t, b, "vol-1")
+			_, _, err := mustArray(t, b).CreateAppInstance(t.Context(), b.request(volumeUnder(t, "pv-1", "vol-1"))) // by a call that was killed
+			require.NoError(t, err)
 			spends("attach, volume exists", "Success", "attach", optionsUnder("pv-1", "vol-1"), "node-a")
 		})
 	}

@@ -134,9 +134,10 @@ func TestDeleteThatWasKilledIsFinished(t *testing.T) {
 				way := fmt.Sprintf("killed at request %d, which the array got: %v", at, behind)
 				server := array(t)
 				n := newNode(t, server, "node-a", inMemory(t)).registered(t)
-				n.ask(t, "attach", optionsUnder("pv-1", "vol-1"), "node-a")
-				n.ask(t, "attach", readingUnder("pv-1", "vol-1"), "node-a")
-				n.ask(t, "detach", "pv-1", "node-a")
+				for _, options := range []string{optionsUnder("pv-1", "vol-1"), readingUnder("pv-1", "vol-1")} {
+					n.ask(t, "attach", options, "node-a")
+					n.ask(t, "detach", "pv-1", "node-a")
+				}
 				groups := groupsOf(t, server, "/root", "vol-1")
 				require.Len(t, groups, 2)
 				victim := n.again(t, server)

@@ -166,7 +166,7 @@ func TestDetachNamesTheTenantWhereItDoesNotLook(t *testing.T) {
 		n.forbids("/initiator_groups", "all", http.StatusNotFound)
 	}
 	message := child.refused(t, "detach", "pv-1", "node-a")
-	require.Contains(t, message, "is in tenant /root, which is not among those searched for claims (/root/dev): add it to tenants in")
+	require.Contains(t, message, "is in tenant /root, which is not among those that are searched (/root/dev): add it to tenants in")
 	parent.ask(t, "detach", "pv-1", "node-a")
 }
 

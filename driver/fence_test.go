@@ -54,6 +54,53 @@ func TestTwoNamesRace(t *testing.T) {
 	})
 }
 
+// A PersistentVolume is made again under its name for another volume: its node is let in to that one alone, and each volume can be
+// had by another name, and be deleted.
+func TestANameThatGoesToAnotherVolume(t *testing.T) {
+	server := array(t)
+	a, b := newNode(t, server, "node-a").registered(t), newNode(t, server, "node-b").registered(t)
+	a.ask(t, "attach", optionsUnder("db", "vol-1"), "node-a")
+	a.ask(t, "detach", "db", "node-a")
+	a.ask(t, "attach", optionsUnder("db", "vol-2"), "node-a")
+	require.Equal(t, []string{a.iqn}, letIn(t, server, "vol-2"))
+	require.Empty(t, letIn(t, server, "vol-1"), "who attached the new volume may log in to the former one, too")
+	require.False(t, *a.ask(t, "isattached", optionsUnder("db", "vol-1"), "node-a").Attached)
+	b.ask(t, "attach", optionsUnder("db-old", "vol-1"), "node-b")
+	require.Contains(t, a.refused(t, "attach", optionsUnder("db", "vol-1"), "node-a"), "node-b", "two names let two nodes in")
+	require.ErrorContains(t, a.Delete(t.Context(), volumeUnder(t, "db", "vol-1")), "is in use by "+b.iqn)
+	b.ask(t, "detach", "db-old", "node-b")
+	require.NoError(t, a.Delete(t.Context(), volumeUnder(t, "db", "vol-1")))
+	require.Equal(t, []string{a.iqn}, letIn(t, server, "vol-2"), "the claim on the volume that has the name now is gone")
+}
+
+// It was not detached from the former one, which may have something to write still: it keeps that until it is detached.
+func TestANameThatGoesToAnotherVolumeKeepsTheFormer(t *testing.T) {
+	for _, access := range []string{"rw", "ro"} {
+		server := array(t)
+		a, b := newNode(t, server, "node-a").registered(t), newNode(t, server, "node-b").registered(t)
+		a.ask(t, "attach", optionsWith(map[string]string{keyName: "db", optVolumeID: "vol-1", keyReadWrite: access}), "node-a")
+		a.ask(t, "attach", optionsUnder("db", "vol-2"), "node-a")
+		require.Equal(t, []string{a.iqn}, letIn(t, server, "vol-1"), "a session may have been cut that had something to write")
+		require.Contains(t, b.refused(t, "attach", optionsUnder("db-old", "vol-1"), "node-b"), "node-a")
+		a.ask(t, "detach", "db", "node-a")
+		for _, volume := range []string{"vol-1", "vol-2"} {
+			require.Empty(t, letIn(t, server, volume))
+		}
+	}
+}
+
+// An option may name a volume by its ID, too.
+func TestAVolumeThatIsNamedByItsIDIsNoOther(t *testing.T) {
+	server := array(t)
+	a, b := newNode(t, server, "node-a").registered(t), newNode(t, server, "node-b").registered(t)
+	a.ask(t, "attach", optionsUnder("db", "vol-1"), "node-a")
+	id := idOf(t, server, "vol-1")
+	require.Contains(t, b.refused(t, "attach", optionsUnder("db", id), "node-b"), "node-a")
+	a.ask(t, "detach", "db", "node-a")
+	b.ask(t, "attach", optionsUnder("db", id), "node-b")
+	require.Contains(t, a.refused(t, "attach", optionsUnder("db", "vol-1"), "node-a"), "node-b")
+}
+
 func TestVolumeThatLetsEverybodyInIsRefused(t *testing.T) {
 	server := array(t)
 	n := newNode(t, server, "node-a").registered(t)

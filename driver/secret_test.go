@@ -137,7 +137,7 @@ func (n *node) keepsSecrets(t *testing.T, said string, logged *lockedBuffer) {
 
 // secretOptions are the volume's options, in attach mode none with the secret that kubelet adds.
 func secretOptions(mode AttachMode) string {
-	changes := map[string]string{optServer: "sim.test"}
+	changes := map[string]string{optServer: "sim.test", optVolumeID: "pv-datera-0"} // in all modes the same claim
 	if mode == AttachNone {
 		changes[keySecret+"username"], changes[keySecret+"password"] = secretOf("admin"), secretOf(canaryPassword)
 	}
@@ -180,7 +180,7 @@ func keepsSecretsUnder(t *testing.T, mode AttachMode, faults []dateratest.Fault)
 	if len(faults) == 0 {
 		require.Contains(t, logged.String(), "request to the array", "the log is off")
 		require.NotContains(t, said, `"Failure","message":"volume`, "the calls do not reach their end: %s", said)
-		auth, err := server.Do("/root", "GET", "/app_instances/kube-pv-datera-0", nil)
+		auth, err := server.Do("/root", "GET", "/app_instances/pv-datera-0", nil)
 		require.NoError(t, err)
 		require.Contains(t, fmt.Sprint(auth), "chap-user", "CHAP was never set")
 	}

@@ -80,7 +80,7 @@ func TestSafetyPageNamesTestsThatExist(t *testing.T) {
 	require.Equal(t, strings.Count(withFiles, "`Test"), count, "a test is named without its file")
 
 	var tests strings.Builder
-	for _, folder := range []string{".", "program", "../cmd/iscsi", "../datera", "../iscsi", "../mount", "../testdata/e2e"} {
+	for _, folder := range []string{".", "access", "program", "../cmd/iscsi", "../datera", "../iscsi", "../mount", "../testdata/e2e"} {
 		files, err := filepath.Glob(folder + "/*_test.go")
 		require.NoError(t, err)
 		for _, path := range files {
