@@ -209,6 +209,12 @@ func (c *caller) come(get, leave func() outcome) {
 		}
 		break
 	}
+	if c.world.returns {
+		if leave(); get().success || c.kernel.in != "" {
+			c.insist(leave)
+		}
+		return
+	}
 	c.insist(leave)
 }
 
@@ -233,13 +239,13 @@ func (c *caller) attach() outcome {
 func (c *caller) detach() outcome {
 	if c.told != "" {
 		c.step("is to detach", false, func() {
-			if c.told = ""; !c.world.force {
+			if c.told = ""; !c.world.force && !c.world.returns {
 				c.kernel.stop()
 			}
 		})
 	}
 	o := c.serve("detach", c.pvName(), nodeName(c.node))
-	if o.success && c.kernel.in != "" {
+	if o.success && c.kernel.in != "" && !(c.world.returns && c.calledBefore < 4) {
 		c.step("stops using the volume", false, c.kernel.stop)
 	}
 	return o
