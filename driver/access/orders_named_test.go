@@ -1,6 +1,7 @@
 package access_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -69,8 +70,8 @@ func TestOrdersThatAnotherWordingFailsIn(t *testing.T) {
 			0A ends
 			D ends`, `
 			0A: attach: killed
-			0A: attach: Success
-			D: delete: Success`},
+			D: delete: Success
+			0A: attach: Success`},
 		"offline ignored": {scenario{who: "0A,D"}, `
 			0A to POST /initiator_groups
 			D to DELETE /app_instances
@@ -203,8 +204,12 @@ func TestOrdersThatAnotherWordingFailsIn(t *testing.T) {
 			0B to "op":"remove"
 			0A the line is mended
 			0B past "op":"remove"
-			0B to scans`, `
-			0A: mount: Success`},
+			0A the node dies
+			0B ends`, `
+			0A: mount: Success
+			0B goes: GET /app_instances/volume#1
+			0B goes: scans
+			0B: mount: Success`},
 		"none: the own claim is not checked": {scenario{who: "0A,0B", none: true, lazy: true}, `
 			0B to logs in
 			0A to "op":"remove"
@@ -243,9 +248,9 @@ func TestOrdersThatAreLimits(t *testing.T) {
 			0A past is to detach
 			0A ends
 			0A to "op":"add"
-			0B to "op":"add"
-			0B to acl_policy
-			0A past "op":"add"`, "x"},
+			0B ends
+			0B past uses the volume
+			0A past "op":"add"`, "two nodes have the volume mounted"},
 		"a given-up addition lets a fenced node in": {scenario{who: "0A,0B,0C", force: true, late: true, budget: late, tries: 2}, `
 			0C ends
 			0C past uses the volume
@@ -269,6 +274,13 @@ func TestOrdersThatAreLimits(t *testing.T) {
 			0A to "op":"remove"
 			0A gives up, on the way is
 			0A ends
+			the array carries out what was given up`, "0A was told that it has the volume, and is not let in"},
+		"a given-up removal cuts off who was told, at once": {scenario{who: "0A,0B", returns: true, budget: late}, `
+			0A ends
+			0A past uses the volume
+			0A past is to detach
+			0A to "op":"remove"
+			0A gives up, on the way is
 			0A ends
 			the array carries out what was given up`, "0A was told that it has the volume, and is not let in"},
 		"none: a line breaks, and the volume is deleted": {scenario{who: "0A,D", none: true, budget: budget{breaks: 1}}, `
@@ -280,7 +292,7 @@ func TestOrdersThatAreLimits(t *testing.T) {
 			0B ends`, "0A was told that it has the volume, and is not let in"},
 		"none: sessions that end late and are shown late": {scenario{who: "0A,0B", none: true, unseen: true, lazy: true, budget: budget{breaks: 1}}, `
 			0A ends
-			0B ends`, "two nodes have the volume mounted"},
+			0B ends`, "mounted what it had scanned beside a writer"},
 		"none: a given-up eviction": {scenario{who: "0A,0B", none: true, late: true, budget: late}, `
 			0B to logs in
 			0A to "op":"remove"
@@ -292,7 +304,8 @@ func TestOrdersThatAreLimits(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			require.Contains(t, play(t, tt.scenario, tt.order, "").wrong, tt.violated)
+			w := play(t, tt.scenario, tt.order, "")
+			require.Contains(t, w.wrong, tt.violated, "the order was\n%s", strings.Join(w.trace, "\n"))
 		})
 	}
 }
