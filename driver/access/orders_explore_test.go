@@ -3,6 +3,7 @@ package access_test
 import (
 	"maps"
 	"math/rand/v2"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,6 +12,8 @@ import (
 	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
+
+	"datera-flexvolume/datera"
 )
 
 // A choice is what happens next: to a caller's step, or by itself.
@@ -25,6 +28,7 @@ const (
 	lineMends  = "the line is mended"
 	nodeDies   = "the node dies"
 	endSession = "the array ends the session"
+	replaces   = "an administrator takes all groups out of the policy"
 	showThem   = "the array shows the sessions that there are"
 )
 
@@ -160,6 +164,9 @@ func (w *world) events() []choice {
 		all = append(all, choice{nil, carriesOut})
 	}
 	ai, _ := w.volume()
+	if w.replaced && len(ai.Groups) > 0 {
+		all = append(all, choice{nil, replaces})
+	}
 	if w.unseen && !slices.Equal(w.shown, slices.Sorted(maps.Keys(w.sessions))) {
 		all = append(all, choice{nil, showThem})
 	}
@@ -185,6 +192,13 @@ func (w *world) take(next choice) {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
 	c := next.caller
+	if next.what == replaces {
+		w.note("%s", next.what)
+		_, err := w.server.Do("/root", http.MethodPut, "/app_instances/"+volumeName+"/storage_instances/storage-1/acl_policy", map[string]any{"initiator_groups": []any{}})
+		w.expect(err == nil, "the policy cannot be changed: %v", err)
+		w.settle()
+		return
+	}
 	if next.what == showThem {
 		w.note("%s", next.what)
 		w.shown = slices.Sorted(maps.Keys(w.sessions))
@@ -353,6 +367,10 @@ func settled(w *world) {
 	w.settle()
 	w.mutex.Unlock()
 	if w.holds {
+		ai, found := w.volume()
+		for _, c := range w.callers {
+			w.expect(c.told == "" || found && ai.AdminState == datera.AdminOnline, "%s was told that it has the volume, which stays offline", c.name)
+		}
 		return
 	}
 	for _, c := range w.callers {

@@ -218,6 +218,33 @@ func TestOrdersThatAnotherWordingFailsIn(t *testing.T) {
 			0B ends`, `
 			0A: mount: Failure
 			0B: mount: Failure`},
+		"another client replaces the policy": {scenario{who: "0A,0B", replaced: true}, `
+			0A past acl_policy
+			an administrator takes all groups out of the policy
+			0A ends
+			0B ends`, `
+			0A: attach: Failure: volume vol-1 (online) no longer lets node node-a in
+			0B: attach: Success`},
+		"none: the line breaks while it is evicted": {scenario{who: "0A,0B", none: true, budget: budget{breaks: 1}}, `
+			0B to logs in
+			0A to "op":"remove"
+			0B past logs in
+			0B past GET /app_instances/volume#1
+			0A past "op":"remove"
+			0A ends
+			0B ends`, `
+			0B: mount: Failure`},
+		"none: a claim of another cluster": {scenario{who: "0A,0B/x", none: true}, `
+			0B/x to logs in
+			0A ends
+			0B/x ends`, `
+			0A: mount: Failure: volume vol-1 cannot be attached read-write to node node-a
+			0B/x: mount: Success`},
+		"none: an array that shows no sessions": {scenario{who: "0A,0B", none: true, blind: true}, `
+			0A ends
+			0B ends`, `
+			0A: mount: Success
+			0B: mount: Failure`},
 		"none: sessions that are shown late": {scenario{who: "0A,0B", none: true, unseen: true}, `
 			0A ends
 			0B past logs in
@@ -231,6 +258,35 @@ func TestOrdersThatAnotherWordingFailsIn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			play(t, tt.scenario, tt.order, tt.told).right(t)
+		})
+	}
+}
+
+// A caller that is refused has not been let in for even a moment.
+func TestWhoIsRefusedAddsNothing(t *testing.T) {
+	tests := map[string]struct {
+		scenario
+		order string
+	}{
+		"in use":                  {scenario{who: "0A,0B"}, "0A ends\n 0B ends"},
+		"by another name":         {scenario{who: "0A,1B"}, "0A ends\n 1B ends"},
+		"not referred to yet":     {scenario{who: "0A,0B"}, "0A to acl_policy\n 0B ends"},
+		"none: mounted":           {scenario{who: "0A,0B", none: true}, "0A ends\n 0B ends"},
+		"none: of another":        {scenario{who: "0A,0B/x", none: true}, "0A to logs in\n 0B/x ends"},
+		"not referred to, reader": {scenario{who: "0Ar,0B"}, "0Ar to acl_policy\n 0B ends"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := play(t, tt.scenario, tt.order, "").right(t)
+			for _, line := range w.trace {
+				second := w.callers[1].name
+				require.False(t, strings.HasPrefix(line, second+" goes: P"), "%s in\n%s", line, strings.Join(w.trace, "\n"))
+				if strings.HasPrefix(line, second+": ") {
+					require.Contains(t, line, ": Failure: ")
+					break
+				}
+			}
 		})
 	}
 }

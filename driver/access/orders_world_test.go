@@ -71,6 +71,8 @@ type scenario struct {
 	budget   budget
 	lazy     bool // the array ends a session some time after its claim
 	unseen   bool // the array shows sessions, and that they have ended, some time later
+	blind    bool // it shows no sessions
+	replaced bool // another client takes the groups out of the ACL policy
 	late     bool // it carries out a request that was given up at any time, not only soon
 	force    bool // detach is called while the node still uses the volume
 	repeats  bool // attach is called again after success
