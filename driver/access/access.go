@@ -45,10 +45,8 @@ type Claim struct {
 	Note, Erase func(volumeID, group string) error
 }
 
-const (
-	undoTime    = 3 * time.Second // bounds the withdrawal of a claim when the call's own time is up
-	requestTime = time.Second     // a request that was given up may be carried out as late as that
-)
+// undoTime bounds the withdrawal of a claim when the call's own time is up.
+const undoTime = 3 * time.Second
 
 // Look finds out who is there before anything is changed, so that a node that was fenced is not let in for even a moment. It
 // fails if the volume is in use. app was read before; Join relies on that.
@@ -168,12 +166,8 @@ func (c Claim) Confirm(ctx context.Context, volumeID string) error {
 // withdraw takes the claim back, of which no caller was told, also when the call's time is up: Kubernetes does not detach a volume
 // whose attach failed.
 func (c Claim) withdraw(ctx context.Context, volumeID string) error {
-	late := ctx.Err() != nil
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTime+undoTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer cancel()
-	if late { // a request that is still on its way would bring the claim back
-		pause(ctx, requestTime)
-	}
 	if _, err := c.Array.RemoveMember(ctx, c.group(volumeID), c.IQN); err != nil {
 		return c.failed("withdraw the claim of node "+c.Node+" on", err)
 	}
