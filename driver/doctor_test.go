@@ -155,11 +155,11 @@ func TestDoctorAsksARealArray(t *testing.T) {
 		"a pinned certificate": {secure, func(c *Config) { c.TLSFingerprint = fingerprintOf(t, secure) }, map[string]string{}},
 		"another certificate than the pinned": {
 			secure, func(c *Config) { c.TLSFingerprint = strings.Repeat("ab", 32) },
-			map[string]string{"array": "but tls_fingerprint is AB:AB:", "credentials": "not known", "clock": "not known", "registration": "not known"},
+			map[string]string{"array": "but tls_fingerprint is AB:AB:", "credentials": "not known", "clock": "not known", "registration": "not known", "claims": "not known"},
 		},
 		"a certificate for another name": {
 			secure, func(c *Config) { c.CAFile, c.TLSServerName = secure.CAFile, "array.example.com" },
-			map[string]string{"array": "set tls_server_name to one", "credentials": "not known", "clock": "not known", "registration": "not known"},
+			map[string]string{"array": "set tls_server_name to one", "credentials": "not known", "clock": "not known", "registration": "not known", "claims": "not known"},
 		},
 		"http to a server of https": {
 			secure, func(c *Config) { c.Scheme = "http" },
