@@ -136,6 +136,19 @@ func TestOrdersThatAnotherWordingFailsIn(t *testing.T) {
 			0A: attach: Success
 			0A: detach: Success
 			0B: attach: Failure`},
+		"members read last, by two names": {scenario{who: "0A,1B", force: true, lazy: true}, `
+			0A to acl_policy
+			1B to POST /initiator_groups
+			0A ends
+			1B past acl_policy
+			1B past GET /app_instances/volume#1
+			0A past uses the volume
+			0A past is to detach
+			0A ends
+			1B ends`, `
+			0A: attach: Success
+			0A: detach: Success
+			1B: attach: Failure`},
 		"a reference that was seen last": {scenario{who: "0A,0Br,0Cr", budget: killed(1), moves: true, lazy: true, force: true}, `
 			0A to POST /initiator_groups
 			0Cr to POST /initiator_groups
