@@ -107,6 +107,13 @@ func TestOrdersThatAnotherWordingFailsIn(t *testing.T) {
 			0A2 past attach is called
 			0A ends`, `
 			0A: attach: Success`},
+		"a claim that was told, and another call on its host": {scenario{who: "0A,1B", oneHost: true}, `
+			0A past attach is called
+			0A ends
+			1B past attach is called
+			1B ends`, `
+			0A: attach: Success
+			1B: attach: Failure`},
 		"nothing withdrawn": {scenario{who: "0A,0B", budget: killed(2), anyAfter: true}, `
 			0A to POST /initiator_groups
 			0B to POST /initiator_groups
