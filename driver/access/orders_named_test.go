@@ -107,6 +107,13 @@ func TestOrdersThatAnotherWordingFailsIn(t *testing.T) {
 			0A2 past attach is called
 			0A ends`, `
 			0A: attach: Success`},
+		"a claim that was told, and another call on its host": {scenario{who: "0A,1B", oneHost: true}, `
+			0A past attach is called
+			0A ends
+			1B past attach is called
+			1B ends`, `
+			0A: attach: Success
+			1B: attach: Failure`},
 		"nothing withdrawn": {scenario{who: "0A,0B", budget: killed(2), anyAfter: true}, `
 			0A to POST /initiator_groups
 			0B to POST /initiator_groups
@@ -136,6 +143,19 @@ func TestOrdersThatAnotherWordingFailsIn(t *testing.T) {
 			0A: attach: Success
 			0A: detach: Success
 			0B: attach: Failure`},
+		"members read last, by two names": {scenario{who: "0A,1B", force: true, lazy: true}, `
+			0A to acl_policy
+			1B to POST /initiator_groups
+			0A ends
+			1B past acl_policy
+			1B past GET /app_instances/volume#1
+			0A past uses the volume
+			0A past is to detach
+			0A ends
+			1B ends`, `
+			0A: attach: Success
+			0A: detach: Success
+			1B: attach: Failure`},
 		"a reference that was seen last": {scenario{who: "0A,0Br,0Cr", budget: killed(1), moves: true, lazy: true, force: true}, `
 			0A to POST /initiator_groups
 			0Cr to POST /initiator_groups
