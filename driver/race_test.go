@@ -120,7 +120,7 @@ func holdLock(dir string) {
 		fmt.Println(err)
 		os.Exit(1)
 	}
-	output, err := program.New(slog.New(slog.DiscardHandler)).Run(context.Background(), "sh", "-c", "sleep 600 & echo $!")
+	output, err := program.New(slog.New(slog.DiscardHandler)).Run(context.Background(), "sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $!")
 	fmt.Println("locked", strings.TrimSpace(string(output)), err)
 	select {}
 }
