@@ -67,7 +67,7 @@ e2e: build vm ## the tests on real open-iscsi, xfs and ext4, in virtual machines
 
 .PHONY: faults
 faults: build vm ## break every call off at every step that changes the world, and let everything die (an hour and more)
-	go test -count=1 -timeout 1h ./driver -run TestSchedules -schedules 300
+	go test -count=1 -timeout 2h ./driver/access -run '^Test(EveryOrder|Orders)' -orders 20000
 	go test -count=1 -timeout 4h -v ./testdata/faults -all
 	FAULTS=1 go test -count=1 -timeout 1h ./testdata/e2e/
 

@@ -47,6 +47,7 @@ type prepared struct {
 }
 
 func (d *Driver) prepare(ctx context.Context, array Array, volume Volume, node string) (prepared, error) {
+	volume = d.named(volume)
 	ai, created, err := d.provision(ctx, array, volume)
 	if err != nil {
 		return prepared{}, err
@@ -60,6 +61,15 @@ func (d *Driver) prepare(ctx context.Context, array Array, volume Volume, node s
 		return prepared{}, err
 	}
 	return prepared{array, ai, volume, attachment, d.claim(array, volume, node, iqn)}, nil
+}
+
+// named is a volume by the name under which it is claimed. In attach mode none that is its name on the array, because an in-line
+// volume's own is not unique.
+func (d *Driver) named(volume Volume) Volume {
+	if d.Config.Attach == AttachNone {
+		volume.Name = volume.AppInstance
+	}
+	return volume
 }
 
 // join gives the node its claim. CHAP comes before: what follows the claim could fail, and leave it.
@@ -225,29 +235,44 @@ func (d *Driver) detach(ctx context.Context, name, node string) error {
 		return err
 	}
 	owner := d.owner(name)
-	revoked, err := d.revoke(ctx, home, owner, node, owner.Prefix())
+	groups, err := d.search(ctx, home, owner, owner.Prefix())
+	if err != nil {
+		return err
+	}
+	revoked, err := d.revoke(ctx, home, owner, node, groups)
 	if err != nil || revoked {
 		return err
 	}
-	_, err = d.revoke(ctx, home, owner, node, owner.Former) // a node has a claim by one of them, see becomeWriter
+	// A node has a claim by a group of today's or of the former name, never by both (becomeWriter). Where not even an empty group
+	// was found, the array may not go by the filter: the whole list shows it.
+	part := owner.Former
+	if len(groups) == 0 {
+		part = ""
+	}
+	if groups, err = d.search(ctx, home, owner, part); err != nil {
+		return err
+	}
+	_, err = d.revoke(ctx, home, owner, node, groups)
 	return err
 }
 
-// revoke removes the claims of a node that it finds by a part of their groups' names.
-func (d *Driver) revoke(ctx context.Context, home Array, owner access.Owner, node, part string) (revoked bool, err error) {
-	claims, err := d.search(ctx, home, owner, part)
-	if err != nil || len(claims) == 0 {
-		return false, err
+// revoke removes a node's claims from the owner's groups.
+func (d *Driver) revoke(ctx context.Context, home Array, owner access.Owner, node string, groups []access.Group) (revoked bool, err error) {
+	if !slices.ContainsFunc(groups, func(g access.Group) bool { return len(g.Members) > 0 }) {
+		return false, nil
 	}
 	iqn, err := d.registered(ctx, home, node)
 	if err != nil && !errors.Is(err, datera.ErrNotFound) {
 		return false, err
 	}
-	if revoked, err = access.Revoke(ctx, iqn, node, claims); err != nil || !revoked || part != owner.Former {
-		return revoked, err
+	if revoked, err = access.Revoke(ctx, iqn, node, groups); err != nil || !revoked {
+		return false, err
 	}
-	for _, claim := range claims {
-		if _, err := claim.In.RemoveMember(ctx, formerReaders(d.Config.Cluster, owner.PV), iqn); err != nil {
+	for _, group := range groups {
+		if group.Name != owner.Former {
+			continue
+		}
+		if _, err := group.In.RemoveMember(ctx, formerReaders(d.Config.Cluster, owner.PV), iqn); err != nil {
 			return true, err
 		}
 	}
@@ -281,7 +306,7 @@ func (d *Driver) isAttached(ctx context.Context, volume Volume, node string) (bo
 	if err != nil {
 		return false, fmt.Errorf("ask %s whom volume %s lets in: %w", array.Server(), volume.AppInstance, err)
 	}
-	claimants, err := d.claimants(ctx, array, ai, volume)
+	claimants, err := d.claimants(ctx, array, ai, d.named(volume))
 	if err != nil || len(claimants) == 0 {
 		return false, err
 	}

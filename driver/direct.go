@@ -112,10 +112,7 @@ func (d *Driver) mountGlobal(ctx context.Context, array Array, global, key strin
 	if err != nil {
 		return err
 	}
-	// On the array the volume goes by its name there, because an in-line volume's own is not unique.
-	named := volume
-	named.Name = volume.AppInstance
-	p, err := d.prepare(ctx, array, named, node)
+	p, err := d.prepare(ctx, array, volume, node)
 	if err != nil {
 		return err
 	}

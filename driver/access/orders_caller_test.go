@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 
@@ -209,6 +210,12 @@ func (c *caller) come(get, leave func() outcome) {
 		}
 		break
 	}
+	if c.world.returns {
+		if leave(); get().success || c.kernel.in != "" {
+			c.insist(leave)
+		}
+		return
+	}
 	c.insist(leave)
 }
 
@@ -233,13 +240,13 @@ func (c *caller) attach() outcome {
 func (c *caller) detach() outcome {
 	if c.told != "" {
 		c.step("is to detach", false, func() {
-			if c.told = ""; !c.world.force {
+			if c.told = ""; !c.world.force && !c.world.returns {
 				c.kernel.stop()
 			}
 		})
 	}
 	o := c.serve("detach", c.pvName(), nodeName(c.node))
-	if o.success && c.kernel.in != "" {
+	if o.success && c.kernel.in != "" && !(c.world.returns && c.calledBefore < 4) {
 		c.step("stops using the volume", false, c.kernel.stop)
 	}
 	return o
@@ -347,6 +354,7 @@ func (c *caller) request(r *http.Request) (*http.Response, error) {
 		return w.way.RoundTrip(r)
 	}
 	s := &step{label: w.labelOf(r), reads: r.Method == http.MethodGet, request: r}
+	w.expect(!w.none || c.kernel.in == "" || !strings.Contains(s.label, c.iqn+`","op":"remove"`), "%s removes its claim and is logged in", c.name)
 	chosen := w.gate(c, s)
 	switch chosen {
 	case diesBefore:
@@ -364,6 +372,9 @@ func (c *caller) request(r *http.Request) (*http.Response, error) {
 		return nil, r.Context().Err()
 	}
 	answer, err := w.carryOut(r)
+	if err == nil && w.blind {
+		err = blinded(answer)
+	}
 	w.mutex.Lock()
 	if err == nil {
 		c.looks(s)
@@ -383,6 +394,16 @@ func (c *caller) request(r *http.Request) (*http.Response, error) {
 		return nil, io.ErrUnexpectedEOF
 	}
 	return answer, err
+}
+
+var sessionsShown = regexp.MustCompile(`"active_initiators":\[[^\]]*\],?`)
+
+// blinded is the answer of an array that shows no sessions.
+func blinded(answer *http.Response) error {
+	body, err := io.ReadAll(answer.Body)
+	text := sessionsShown.ReplaceAllString(string(body), "")
+	answer.Body, answer.ContentLength = io.NopCloser(strings.NewReader(text)), int64(len(text))
+	return err
 }
 
 func again(r *http.Request, body []byte) *http.Request {

@@ -1,7 +1,9 @@
 package access_test
 
 import (
+	"maps"
 	"math/rand/v2"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -10,6 +12,8 @@ import (
 	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
+
+	"datera-flexvolume/datera"
 )
 
 // A choice is what happens next: to a caller's step, or by itself.
@@ -24,6 +28,8 @@ const (
 	lineMends  = "the line is mended"
 	nodeDies   = "the node dies"
 	endSession = "the array ends the session"
+	replaces   = "an administrator takes all groups out of the policy"
+	showThem   = "the array shows the sessions that there are"
 )
 
 // key names a choice for a repetition of the order.
@@ -71,7 +77,13 @@ func run(t *testing.T, a *array, s scenario, choose func(w *world, choices []cho
 			check(w)
 		}
 	})
-	require.Empty(t, w.wrong, "%+v: the order was\n%s", s, strings.Join(w.trace, "\n"))
+	return w
+}
+
+// right wants nothing to have been violated.
+func (w *world) right(t *testing.T) *world {
+	t.Helper()
+	require.Empty(t, w.wrong, "%+v: the order was\n%s", w.scenario, strings.Join(w.trace, "\n"))
 	return w
 }
 
@@ -102,7 +114,7 @@ func (w *world) rest(running *atomic.Int32) {
 		if waiting == int(running.Load()) || w.oneHost && working > 0 {
 			return
 		}
-		if w.late != nil { // before time passes
+		if w.late != nil && !w.scenario.late { // before time passes
 			w.take(choice{nil, carriesOut})
 			continue
 		}
@@ -152,6 +164,12 @@ func (w *world) events() []choice {
 		all = append(all, choice{nil, carriesOut})
 	}
 	ai, _ := w.volume()
+	if w.replaced && len(ai.Groups) > 0 {
+		all = append(all, choice{nil, replaces})
+	}
+	if w.unseen && !slices.Equal(w.shown, slices.Sorted(maps.Keys(w.sessions))) {
+		all = append(all, choice{nil, showThem})
+	}
 	for _, c := range w.callers {
 		if w.sessions[c.iqn] != "" && w.used.breaks < w.budget.breaks {
 			all = append(all, choice{c, lineBreaks})
@@ -174,6 +192,19 @@ func (w *world) take(next choice) {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
 	c := next.caller
+	if next.what == replaces {
+		w.note("%s", next.what)
+		_, err := w.server.Do("/root", http.MethodPut, "/app_instances/"+volumeName+"/storage_instances/storage-1/acl_policy", map[string]any{"initiator_groups": []any{}})
+		w.expect(err == nil, "the policy cannot be changed: %v", err)
+		w.settle()
+		return
+	}
+	if next.what == showThem {
+		w.note("%s", next.what)
+		w.shown = slices.Sorted(maps.Keys(w.sessions))
+		w.settle()
+		return
+	}
 	if c == nil {
 		w.note("%s: %s", next.what, w.late.label)
 		request := w.late.request
@@ -288,7 +319,7 @@ func explore(t *testing.T, s scenario, limit int, random *rand.Rand) (orders, st
 				seen[state] = true
 				settled(w)
 			}
-		})
+		}).right(t)
 		for _, c := range w.callers {
 			told[c.name] = told[c.name] || c.everTold
 		}
@@ -325,29 +356,36 @@ func sample(t *testing.T, arrays *arrays, s scenario, random *rand.Rand) *world 
 		next = max(next, 0)
 		last = choices[next].caller
 		return next
-	}, settled)
+	}, settled).right(t)
 }
 
 // settled wants nothing to be left when all are gone, and the volume to be open to everybody.
 func settled(w *world) {
 	w.mutex.Lock()
-	w.free, w.budget = true, budget{}
+	w.free, w.budget, w.unseen, w.lazy = true, budget{}, false, false
 	clear(w.broken)
 	w.settle()
 	w.mutex.Unlock()
 	if w.holds {
+		ai, found := w.volume()
+		for _, c := range w.callers {
+			w.expect(c.told == "" || found && ai.AdminState == datera.AdminOnline, "%s was told that it has the volume, which stays offline", c.name)
+		}
 		return
 	}
 	for _, c := range w.callers {
 		if !c.deletes { // whoever was killed makes some other call
-			o := c.idle()
-			w.expect(o.success, "%s: %s", c.name, o)
+			for _, first := range []int{0, 1} { // on each of its hosts
+				c.calledBefore = first
+				o := c.idle()
+				w.expect(o.success, "%s: %s", c.name, o)
+			}
 		}
 	}
 	if !w.none {
 		w.empty()
 	}
-	for _, word := range []string{"1X"} {
+	for _, word := range []string{"1X"} { // by another name: that is refused by whatever is left
 		c := newCaller(w, word)
 		w.callers = append(w.callers, c)
 		get, leave := c.attach, c.detach

@@ -48,6 +48,7 @@ type world struct {
 	lives    map[string]string // of UUIDs of volumes: a short name, and of what stands for them in names of groups
 	sessions map[string]string // by IQN: the UUID of the volume that it is logged in to
 	broken   map[string]bool   // lines, by IQN
+	shown    []string          // sessions as the array shows them
 	deleted  bool              // the scenario has a delete
 	trace    []string
 	wrong    string // what was violated
@@ -69,9 +70,14 @@ type scenario struct {
 	oneHost  bool   // all calls are made on one host, as by one kube-controller-manager
 	budget   budget
 	lazy     bool // the array ends a session some time after its claim
-	blind    bool // the array shows no sessions
+	unseen   bool // the array shows sessions, and that they have ended, some time later
+	blind    bool // it shows no sessions
+	replaced bool // another client takes the groups out of the ACL policy
+	late     bool // it carries out a request that was given up at any time, not only soon
 	force    bool // detach is called while the node still uses the volume
 	repeats  bool // attach is called again after success
+	returns  bool // attach is called again after detach, successful or not, while the node still uses the volume
+	moves    bool // all calls of a caller but the first are made on another host
 	tries    int  // so often an attach that failed is called; 0: once
 	holds    bool // nobody leaves
 	anyAfter bool // whatever may follow a killed call follows; else the call is repeated
@@ -239,7 +245,10 @@ func (w *world) settle() {
 			w.lives[ai.ID] = fmt.Sprintf("volume#%d", len(w.lives)/2+1)
 			w.lives[hex.EncodeToString(sum[:6])] = fmt.Sprintf("#%d", len(w.lives)/2+1)
 		}
-		_ = w.server.SetActiveInitiators(volumeName, slices.Sorted(maps.Keys(w.sessions))...)
+		if !w.unseen {
+			w.shown = slices.Sorted(maps.Keys(w.sessions))
+		}
+		_ = w.server.SetActiveInitiators(volumeName, w.shown...)
 	}
 	w.look()
 }
@@ -261,7 +270,7 @@ func (w *world) look() {
 			continue
 		}
 		for _, other := range w.callers {
-			if other != c && other.told != "" && (!other.readOnly || !c.readOnly) {
+			if (other.iqn != c.iqn || other.pv != c.pv) && other.told != "" && (!other.readOnly || !c.readOnly) {
 				w.violated("%s and %s were both told that they have the volume", c.name, other.name)
 			}
 		}
@@ -304,7 +313,7 @@ func (w *world) seenVolume() string {
 	if !found {
 		return "no volume"
 	}
-	return fmt.Sprint(w.lives[ai.ID], ai.AdminState, ai.Initiators, w.readable(fmt.Sprint(ai.Groups)), slices.Sorted(maps.Keys(w.sessions)))
+	return fmt.Sprint(w.lives[ai.ID], ai.AdminState, ai.Initiators, w.readable(fmt.Sprint(ai.Groups)), w.shown)
 }
 
 func (w *world) seenGroup(name string) string {
@@ -351,7 +360,7 @@ func (w *world) answer(r *http.Request, status int) string {
 func (w *world) fingerprint() [32]byte {
 	hash := sha256.New()
 	_, _ = io.WriteString(hash, w.seenVolume()+w.seenGroups())
-	fmt.Fprint(hash, w.used, slices.Sorted(maps.Keys(w.broken)))
+	fmt.Fprint(hash, w.used, slices.Sorted(maps.Keys(w.sessions)), slices.Sorted(maps.Keys(w.broken)))
 	if w.late != nil {
 		fmt.Fprint(hash, w.readable(w.late.label))
 	}
@@ -385,7 +394,10 @@ func (w *world) host(c *caller) string {
 	if w.oneHost {
 		return "host"
 	}
-	return strings.ReplaceAll(c.name, "/", "-")
+	if name := strings.ReplaceAll(c.name, "/", "-"); !w.moves || c.calledBefore == 0 {
+		return name
+	}
+	return "another"
 }
 
 func pathOf(r *http.Request) string {
