@@ -230,6 +230,16 @@ func TestOrdersThatAnotherWordingFailsIn(t *testing.T) {
 			0B goes: GET /app_instances/volume#1
 			0B goes: scans
 			0B: mount: Success`},
+		"none: scan before the look": {scenario{who: "0A,0B", none: true, budget: budget{breaks: 1, crashes: 1}}, `
+			0A ends
+			0A the line breaks
+			0B past logs in
+			0A the line is mended
+			0B goes
+			0A the node dies
+			0B ends`, `
+			0A: mount: Success
+			0B: mount: Failure`},
 		"none: the own claim is not checked": {scenario{who: "0A,0B", none: true, lazy: true}, `
 			0B to logs in
 			0A to "op":"remove"
