@@ -77,8 +77,10 @@ func (c *caller) request(r *http.Request) (*http.Response, error) {
 		return w.way.RoundTrip(r)
 	}
 	s := &step{label: w.labelOf(r), reads: r.Method == http.MethodGet, request: r}
+	w.mutex.Lock()
 	w.alone(c)
 	w.expect(!w.none || c.kernel.in == "" || !strings.Contains(s.label, c.iqn+`","op":"remove"`), "%s removes its claim and is logged in", c.name)
+	w.mutex.Unlock()
 	chosen := w.gate(c, s)
 	switch chosen {
 	case diesBefore:

@@ -80,6 +80,14 @@ func TestOrdersThatAnotherWordingFailsIn(t *testing.T) {
 			D ends`, `
 			0A: attach: Failure: volume vol-1 (offline) no longer lets node node-a in
 			D: delete: Success`},
+		"a delete is killed while the volume is offline": {scenario{who: "0A,D", holds: true, budget: killed(1)}, `
+			D to "offline"
+			0A ends
+			D is killed after, is called again
+			D ends`, `
+			0A: attach: Success
+			D: delete: killed
+			D: delete: Failure`},
 		"two deletes at once": {scenario{who: "1A,D1,D2", oneHost: true}, `
 			D1 past delete is called
 			D2 past delete is called
