@@ -65,6 +65,7 @@ type budget struct{ kills, losses, lates, breaks, crashes int }
 // A scenario is who does what, and what may befall them.
 type scenario struct {
 	who      string // callers: "0A" is PersistentVolume 0 on node A, "1Br" 1 on node B read-only, "0B/x" of cluster x, "D" a delete
+	whole    bool   // all orders are walked, whatever the flag says
 	none     bool   // attach mode none
 	oneHost  bool   // all calls are made on one host, as by one kube-controller-manager
 	budget   budget
