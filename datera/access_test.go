@@ -352,7 +352,7 @@ func TestGroupsOfAllTenants(t *testing.T) {
 			}
 		})
 	}
-	for _, part := range []string{"", "a b", "a,b", "a*", "a/b", "a)", "ä", "a^"} {
+	for _, part := range []string{"a b", "a,b", "a*", "a/b", "a)", "ä", "a^"} {
 		a := newArray(t, listOf())
 		_, err := a.client(t).InitiatorGroupsOfAllTenants(t.Context(), part)
 		require.ErrorContains(t, err, "letters, digits")

@@ -64,25 +64,7 @@ func (c *Client) InitiatorGroup(ctx context.Context, name string) (*InitiatorGro
 	return fetch(ctx, c, request{at: at("initiator_groups", name)}, func(g *InitiatorGroup) error { return g.is(name) })
 }
 
-// InitiatorGroups reads the groups of these names, a request for each. Those that are not there are not in the map.
-func (c *Client) InitiatorGroups(ctx context.Context, names ...string) (map[string]*InitiatorGroup, error) {
-	found := make(map[string]*InitiatorGroup, len(names))
-	for _, name := range names {
-		if err := checkName(name); err != nil {
-			return nil, fmt.Errorf("find initiator group: %w", err)
-		}
-		group, err := c.InitiatorGroup(ctx, name)
-		if err != nil && !IsNotFound(err) {
-			return nil, err
-		}
-		if err == nil {
-			found[name] = group
-		}
-	}
-	return found, nil
-}
-
-// InitiatorGroupsContaining lists the tenant's groups whose names contain part, sorted by name.
+// InitiatorGroupsContaining lists the tenant's groups whose names contain part, sorted by name; all of them for "".
 func (c *Client) InitiatorGroupsContaining(ctx context.Context, part string) ([]InitiatorGroup, error) {
 	return c.groupsContaining(ctx, listing{collection: "initiator_groups"}, part)
 }
@@ -110,7 +92,7 @@ func (c *Client) InitiatorGroupsOfAllTenants(ctx context.Context, part string) (
 const allTenants = "all"
 
 func (c *Client) groupsContaining(ctx context.Context, l listing, part string) ([]InitiatorGroup, error) {
-	if !filterable.MatchString(part) {
+	if part != "" && !filterable.MatchString(part) {
 		return nil, fmt.Errorf("find initiator groups whose names contain %q: it must be of letters, digits, dots, _ and -", printable(part, maxName))
 	}
 	return c.groups(ctx, l, part)

@@ -17,7 +17,7 @@ func TestOutlines(t *testing.T) {
 		map[string]any{"name": "of an array without sessions", "id": "i-2", "storage_instances": []any{map[string]any{"path": "/x"}}},
 		map[string]any{"name": "empty", "id": "i-3"},
 	))
-	found, err := a.client(t).AppInstanceOutlines(within(t, 5e9))
+	found, err := a.client(t).AppInstanceOutlines(t.Context())
 	require.NoError(t, err)
 	require.Len(t, found, 3)
 	require.Equal(t, AppInstance{Name: "kube-pv-1", ID: "i-1", Descr: "volume pv-1 of Kubernetes cluster prod", StorageInstances: []StorageInstance{{
@@ -30,8 +30,8 @@ func TestOutlines(t *testing.T) {
 
 func TestInitiators(t *testing.T) {
 	t.Parallel()
-	a := newArray(t, listOf(map[string]any{"path": "/initiators/" + iqn, "name": "node-1", "tenant": "/root"}))
-	found, err := a.client(t).Initiators(within(t, 5e9))
+	a := newArray(t, listOf(initiator(iqn, "node-1", "/root")))
+	found, err := a.client(t).Initiators(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []Initiator{{Path: "/initiators/" + iqn, ID: iqn, Name: "node-1", Tenant: "/root"}}, found)
 }

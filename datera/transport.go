@@ -90,6 +90,7 @@ func (c *Client) send(ctx context.Context, r request) (answer, error) {
 		a, err := c.once(ctx, r)
 		switch {
 		case ctx.Err() != nil && err != nil:
+			outlast(r)
 			return answer{}, fmt.Errorf("%s: no answer; tried %d times in %s: %w", c.name(r), tries, since(started), ctx.Err())
 		case err == nil && !c.passes(r, a):
 			return a, nil
@@ -98,6 +99,7 @@ func (c *Client) send(ctx context.Context, r request) (answer, error) {
 		case errors.Is(err, errLost) && r.method != post && lost < repetitions:
 			lost++
 		case !errors.Is(err, syscall.ECONNREFUSED):
+			outlast(r)
 			return answer{}, err
 		}
 		c.log.Debug("request to the array will be repeated", "method", r.method, "path", r.at.path, "tries", tries, "err", err)
@@ -138,6 +140,17 @@ func retryAfter(header http.Header) time.Duration {
 		now = time.Now()
 	}
 	return min(then.Sub(now), longestPause)
+}
+
+// late is how long after it was given up the array may carry out a change.
+const late = time.Second
+
+// outlast waits until a change that was given up, or whose answer was lost, is carried out or never will be: its caller may
+// take it back, or let another caller come, and must not be overtaken by it.
+func outlast(r request) {
+	if r.method != get {
+		<-time.After(late)
+	}
 }
 
 func since(t time.Time) time.Duration { return time.Since(t).Round(time.Millisecond) }

@@ -235,29 +235,44 @@ func (d *Driver) detach(ctx context.Context, name, node string) error {
 		return err
 	}
 	owner := d.owner(name)
-	revoked, err := d.revoke(ctx, home, owner, node, owner.Prefix())
+	groups, err := d.search(ctx, home, owner, owner.Prefix())
+	if err != nil {
+		return err
+	}
+	revoked, err := d.revoke(ctx, home, owner, node, groups)
 	if err != nil || revoked {
 		return err
 	}
-	_, err = d.revoke(ctx, home, owner, node, owner.Former) // a node has a claim by one of them, see becomeWriter
+	// A node has a claim by a group of today's or of the former name, never by both (becomeWriter). Where not even an empty group
+	// was found, the array may not go by the filter: the whole list shows it.
+	part := owner.Former
+	if len(groups) == 0 {
+		part = ""
+	}
+	if groups, err = d.search(ctx, home, owner, part); err != nil {
+		return err
+	}
+	_, err = d.revoke(ctx, home, owner, node, groups)
 	return err
 }
 
-// revoke removes the claims of a node that it finds by a part of their groups' names.
-func (d *Driver) revoke(ctx context.Context, home Array, owner access.Owner, node, part string) (revoked bool, err error) {
-	claims, err := d.search(ctx, home, owner, part)
-	if err != nil || len(claims) == 0 {
-		return false, err
+// revoke removes a node's claims from the owner's groups.
+func (d *Driver) revoke(ctx context.Context, home Array, owner access.Owner, node string, groups []access.Group) (revoked bool, err error) {
+	if !slices.ContainsFunc(groups, func(g access.Group) bool { return len(g.Members) > 0 }) {
+		return false, nil
 	}
 	iqn, err := d.registered(ctx, home, node)
 	if err != nil && !errors.Is(err, datera.ErrNotFound) {
 		return false, err
 	}
-	if revoked, err = access.Revoke(ctx, iqn, node, claims); err != nil || !revoked || part != owner.Former {
-		return revoked, err
+	if revoked, err = access.Revoke(ctx, iqn, node, groups); err != nil || !revoked {
+		return false, err
 	}
-	for _, claim := range claims {
-		if _, err := claim.In.RemoveMember(ctx, formerReaders(d.Config.Cluster, owner.PV), iqn); err != nil {
+	for _, group := range groups {
+		if group.Name != owner.Former {
+			continue
+		}
+		if _, err := group.In.RemoveMember(ctx, formerReaders(d.Config.Cluster, owner.PV), iqn); err != nil {
 			return true, err
 		}
 	}

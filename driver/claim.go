@@ -40,8 +40,8 @@ func (d *Driver) claim(array Array, volume Volume, node, iqn string) access.Clai
 // may have a node of the same name in another one.
 func (d *Driver) homeTenant() string { return d.tenantOf(Volume{}) }
 
-// search finds an owner's groups that have members, by a part of their names, in all tenants: at once, or in one after the other
-// where the array refuses that.
+// search finds an owner's groups by a part of their names, in all tenants: at once, or in one after the other where the array
+// refuses that.
 func (d *Driver) search(ctx context.Context, home Array, owner access.Owner, part string) ([]access.Group, error) {
 	found, err := d.searchAtOnce(ctx, home, part)
 	if errors.Is(err, datera.ErrRefused) {
@@ -50,7 +50,7 @@ func (d *Driver) search(ctx context.Context, home Array, owner access.Owner, par
 	if err != nil {
 		return nil, fmt.Errorf("find the claims on PersistentVolume %s on %s: %w", owner.PV, home.Server(), err)
 	}
-	return slices.DeleteFunc(found, func(g access.Group) bool { return !owner.Owns(g.Name) || len(g.Members) == 0 }), nil
+	return slices.DeleteFunc(found, func(g access.Group) bool { return !owner.Owns(g.Name) }), nil
 }
 
 func (d *Driver) searchAtOnce(ctx context.Context, home Array, part string) ([]access.Group, error) {

@@ -38,7 +38,7 @@ func TestEachCallHasALineThatTellsWhatItDid(t *testing.T) {
 	require.NoError(t, os.WriteFile(journal, []byte(`{"name":"pv-1","appInstance":"kube-pv-1"}`), 0o600))
 	say(t, p.command("attach", options, "node-a"))
 	line := lastLine(t, p)
-	require.Equal(t, []any{"pv-datera-0", "kube-pv-datera-0", 7.0}, []any{line["pv"], line["volume"], line["requests"]})
+	require.Equal(t, []any{"pv-datera-0", "kube-pv-datera-0", 9.0}, []any{line["pv"], line["volume"], line["requests"]})
 	tests := map[string]struct {
 		args       []string
 		pv, volume string
@@ -175,7 +175,7 @@ func TestCallsAreCountedWhereThatIsWanted(t *testing.T) {
 	metrics, err := os.ReadFile(file)
 	require.NoError(t, err)
 	for _, line := range []string{
-		`datera_iscsi_calls_total{verb="attach",result="success"} 1`, `datera_iscsi_array_requests_total{verb="attach"} 7`,
+		`datera_iscsi_calls_total{verb="attach",result="success"} 1`, `datera_iscsi_array_requests_total{verb="attach"} 9`,
 		`datera_iscsi_calls_total{verb="isattached",result="failure"} 10`, `datera_iscsi_build_info{version="test"} 1`,
 	} {
 		require.Contains(t, string(metrics), line+"\n")

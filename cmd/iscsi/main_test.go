@@ -355,7 +355,7 @@ func TestArraysThatCannotBeTrusted(t *testing.T) {
 		address, scheme, caFile string
 		says                    string
 	}{
-		"an unknown authority":  {secure.Address(), "https", "", "CA file"},
+		"an unknown authority":  {secure.Address(), "https", "", "Set ca_file to the PEM file"},
 		"plain http behind TLS": {plain.Address(), "https", "", "http"},
 		"TLS behind plain http": {secure.Address(), "http", "", "https"},
 		"nobody listens":        {"127.0.0.1:1", "http", "", "127.0.0.1:1"},

@@ -45,10 +45,8 @@ type Claim struct {
 	Note, Erase func(volumeID, group string) error
 }
 
-const (
-	undoTime    = 3 * time.Second // bounds the withdrawal of a claim when the call's own time is up
-	requestTime = time.Second     // a request that was given up may be carried out as late as that
-)
+// undoTime bounds the withdrawal of a claim when the call's own time is up.
+const undoTime = 3 * time.Second
 
 // Look finds out who is there before anything is changed, so that a node that was fenced is not let in for even a moment. It
 // fails if the volume is in use. app was read before; Join relies on that.
@@ -87,31 +85,27 @@ func (c Claim) Join(ctx context.Context, app *datera.AppInstance, seen *View) er
 }
 
 func (c Claim) publish(ctx context.Context, seen *View) error {
-	group, err := c.add(ctx, seen)
+	name, created := c.group(seen.app.ID), false
+	group, err := seen.groups[name], error(nil)
+	if group == nil {
+		group, created, err = c.Array.CreateInitiatorGroup(ctx, name, c.IQN)
+	}
+	if err == nil && !created {
+		group, err = c.Array.AddMember(ctx, name, c.IQN)
+	}
 	if err != nil {
 		return c.failed("add node "+c.Node+" to those who may reach", err)
 	}
-	if !seen.target.ACL.RefersTo(group.Name) {
-		if err := c.Array.AddInitiatorGroup(ctx, seen.target.Path, group.Name); err != nil {
-			return c.failed("add initiator group "+group.Name+" to the ACL policy of", err)
+	if !seen.target.ACL.RefersTo(name) {
+		if err := c.Array.AddInitiatorGroup(ctx, seen.target.Path, name); err != nil {
+			return c.failed("add initiator group "+name+" to the ACL policy of", err)
 		}
 	}
 	if c.Evicts {
 		return nil // it looks again when it has a session that others can see
 	}
-	_, err = c.lookAgain(ctx, seen.app.ID, groups{group.Name: group})
+	_, err = c.lookAgain(ctx, seen.app.ID, groups{name: group})
 	return err
-}
-
-func (c Claim) add(ctx context.Context, seen *View) (*datera.InitiatorGroup, error) {
-	name := c.group(seen.app.ID)
-	if seen.groups[name] == nil {
-		group, created, err := c.Array.CreateInitiatorGroup(ctx, name, c.IQN)
-		if err != nil || created {
-			return group, err
-		}
-	}
-	return c.Array.AddMember(ctx, name, c.IQN)
 }
 
 // lookAgain finds who came since the first look, and whether the claim lets the node in by now. It returns who is stale.
@@ -132,8 +126,7 @@ func (c Claim) lookAgain(ctx context.Context, volumeID string, known groups) ([]
 // in without a LUN, and only then looks again: who evicts has a session, so of two nodes that meet at least one sees the
 // other, in any order and at any speed.
 
-// watchTime is how long a claim must be without a session before it is evicted: the margin for a line that is broken for a
-// moment, and for an array that ends sessions late or shows them late.
+// watchTime is the margin for a line that is broken for a moment, and for an array that ends or shows sessions late.
 const watchTime, watchPause = 5 * time.Second, time.Second
 
 // Confirm makes sure, between login and scan, that the node is alone, and evicts who has no session. Where it fails the node
@@ -144,7 +137,9 @@ func (c Claim) Confirm(ctx context.Context, volumeID string) error {
 		return err
 	}
 	for watched := time.Duration(0); watched < watchTime; watched += watchPause {
-		if pause(ctx, watchPause); ctx.Err() != nil {
+		select {
+		case <-time.After(watchPause):
+		case <-ctx.Done():
 			return c.failed("watch for sessions on", context.Cause(ctx))
 		}
 		still, err := c.lookAgain(ctx, volumeID, groups{})
@@ -165,15 +160,10 @@ func (c Claim) Confirm(ctx context.Context, volumeID string) error {
 	return errors.Join(err, c.refuse(ctx, left))
 }
 
-// withdraw takes the claim back, of which no caller was told, also when the call's time is up: Kubernetes does not detach a volume
-// whose attach failed.
+// withdraw takes the claim back, also when the call's time is up: Kubernetes detaches no volume whose attach failed.
 func (c Claim) withdraw(ctx context.Context, volumeID string) error {
-	late := ctx.Err() != nil
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTime+undoTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer cancel()
-	if late { // a request that is still on its way would bring the claim back
-		pause(ctx, requestTime)
-	}
 	if _, err := c.Array.RemoveMember(ctx, c.group(volumeID), c.IQN); err != nil {
 		return c.failed("withdraw the claim of node "+c.Node+" on", err)
 	}
@@ -184,10 +174,4 @@ func (c Claim) group(volumeID string) string { return c.Owner.group(volumeID, c.
 
 func (c Claim) failed(doing string, err error) error {
 	return fmt.Errorf("%s volume %s on %s: %w", doing, c.Volume, c.Array.Server(), err)
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	<-ctx.Done()
 }

@@ -31,12 +31,9 @@ func Revoke(ctx context.Context, iqn, node string, groups []Group) (revoked bool
 		}
 		revoked = true
 	}
-	for _, g := range groups {
-		if revoked {
-			break
-		}
-		if err := RefuseUnknown(ctx, g.In, node, g.Members); err != nil {
-			return false, fmt.Errorf("initiator group %s: %w", g.Name, err)
+	for i := 0; !revoked && i < len(groups); i++ {
+		if err := RefuseUnknown(ctx, groups[i].In, node, groups[i].Members); err != nil {
+			return false, fmt.Errorf("initiator group %s: %w", groups[i].Name, err)
 		}
 	}
 	return revoked, nil
@@ -46,10 +43,11 @@ func Revoke(ctx context.Context, iqn, node string, groups []Group) (revoked bool
 // the node may still log in.
 func RefuseUnknown(ctx context.Context, array Array, node string, iqns []string) error {
 	for _, iqn := range iqns {
-		if _, err := array.Initiator(ctx, iqn); errors.Is(err, datera.ErrNotFound) {
-			return fmt.Errorf("%s has a claim, but %s does not know it as an initiator, so it may be node %s: remove it there from the volume's initiator groups",
-				iqn, array.Server(), node)
-		} else if err != nil {
+		_, err := array.Initiator(ctx, iqn)
+		if errors.Is(err, datera.ErrNotFound) {
+			err = fmt.Errorf("%s has a claim, but %s does not know it as an initiator, so it may be node %s: remove it there from the volume's initiator groups", iqn, array.Server(), node)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -19,8 +19,7 @@ type View struct {
 	groups groups
 }
 
-// groups are initiator groups by name, the volume's own also where its policy does not refer to them.
-type groups map[string]*datera.InitiatorGroup
+type groups map[string]*datera.InitiatorGroup // by name
 
 // Survey looks at a volume, with all its own groups, referred to or not.
 func Survey(ctx context.Context, array Array, volumeID string) (*View, error) {
@@ -72,7 +71,7 @@ func newView(app *datera.AppInstance, known groups) (*View, error) {
 		return nil, err
 	}
 	seen := &View{app: app, target: target, groups: known}
-	for _, each := range app.StorageInstances { // an administrator may have added a target: it counts as the volume, too
+	for _, each := range app.StorageInstances { // an administrator may have added one
 		if each.ACL.Initiators == nil || each.ACL.InitiatorGroups == nil {
 			return nil, fmt.Errorf("the array does not say whom the ACL policy of %s lets in", each.Path)
 		}
@@ -107,8 +106,8 @@ type Holder struct {
 	Session bool
 }
 
-// Holders lists everybody whom the policy lets in, by whatever entry, and who has a session without that; also the members of
-// groups to which the policy does not refer yet, if also says so. The exempt are left out.
+// Holders lists all whom the policy lets in, by whatever entry, and who have a session without that, except the exempt. Groups
+// that are not referred to yet count if also says so.
 func (v *View) Holders(exempt []string, also func(group string) bool) []Holder {
 	var all []Holder
 	for _, iqn := range v.acl.IQNs() {

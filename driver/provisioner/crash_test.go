@@ -1,6 +1,8 @@
 package provisioner
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"net/http"
@@ -129,10 +131,28 @@ func retain(class *storageClass) {
 	class.ReclaimPolicy = &policy
 }
 
-// wasAttached leaves on the array what attach and detach leave.
-func (w *world) wasAttached(pv *v1.PersistentVolume) {
-	_, err := w.array.Do(root, http.MethodPost, "/initiator_groups", map[string]any{"name": "k8s_kubernetes_" + pv.Name, "members": []any{}})
+// wasAttached leaves on the array what attach and detach leave, with members what an attach alone leaves.
+func (w *world) wasAttached(pv *v1.PersistentVolume, members ...string) {
+	w.t.Helper()
+	ai, found := w.array.AppInstance(root, "k8s_kubernetes_"+pv.Name)
+	require.True(w.t, found)
+	group := w.groupOf(ai.ID)
+	paths := []any{}
+	for _, iqn := range members {
+		paths = append(paths, map[string]any{"path": "/initiators/" + iqn})
+	}
+	_, err := w.array.Do(root, http.MethodPost, "/initiator_groups", map[string]any{"name": group, "members": paths})
 	require.NoError(w.t, err)
+	_, err = w.array.Do(root, http.MethodPut, "/app_instances/"+ai.ID+"/storage_instances/storage-1/acl_policy/initiator_groups",
+		map[string]any{"path": "/initiator_groups/" + group, "op": "add"})
+	require.NoError(w.t, err)
+	w.group = group
+}
+
+// groupOf is a name that the volume's group may have.
+func (w *world) groupOf(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return "k8s_0123456789ab_" + hex.EncodeToString(sum[:6]) + "_rw_pv"
 }
 
 // isClean looks for anything that is left, once the journal had its turn.
@@ -142,6 +162,6 @@ func (w *world) isClean(volumes int) {
 	require.Len(w.t, w.array.AppInstances(root), volumes, "volumes on the array")
 	require.Len(w.t, w.pvs(), volumes, "PersistentVolumes")
 	require.Empty(w.t, w.journal(), "the journal")
-	_, found := w.array.InitiatorGroup(root, "k8s_kubernetes_"+nameOf(*aClaim(theClaim, "10Gi")))
-	require.False(w.t, found, "the initiator group")
+	members, _ := w.array.InitiatorGroup(root, w.group)
+	require.Empty(w.t, members, "a claim")
 }

@@ -28,10 +28,7 @@ func TestDeleteOnlyWhatWasMade(t *testing.T) {
 		"of another cluster": {func(w *world, _ *v1.PersistentVolume) { w.config.Cluster = "other" }, "was not made for this PersistentVolume"},
 		"attached": {func(w *world, pv *v1.PersistentVolume) {
 			require.NoError(w.t, w.array.RegisterInitiator(initiator, "node-1"))
-			w.wasAttached(pv)
-			_, err := w.array.Do(root, "PUT", "/initiator_groups/k8s_kubernetes_"+pv.Name+"/members",
-				map[string]any{"path": "/initiators/" + initiator, "op": "add"})
-			require.NoError(w.t, err)
+			w.wasAttached(pv, initiator)
 		}, "is in use by " + initiator},
 		"with a session": {func(w *world, pv *v1.PersistentVolume) {
 			require.NoError(w.t, w.array.SetActiveInitiators(pv.Spec.FlexVolume.Options[optVolumeID], initiator))

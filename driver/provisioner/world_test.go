@@ -45,6 +45,7 @@ type world struct {
 	kube    *fake.Clientset
 	config  driver.Config
 	events  *record.FakeRecorder
+	group   string                  // of the volume that was attached
 	process atomic.Pointer[process] // nil: calls are the test's own; those that were broken off may still look
 }
 

@@ -24,7 +24,7 @@ func TestBlankDiskOfWhichTheArrayKnowsData(t *testing.T) {
 		knows  func()
 	}{
 		"blocks in use": {source, func() { require.NoError(t, center.Fault(t.Context(), "capacity", "1")) }},
-		"a clone": {clone, func() {}},
+		"a clone":       {clone, func() {}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.knows()

@@ -13,7 +13,7 @@ var questions = []scenario{
 	{name: "a writer and a reader by two PersistentVolumes", callers: "0A 1Br", world: world{fence: true}, checks: all},
 	{name: "one node by two PersistentVolumes", callers: "0A 1A", world: world{fence: true}, checks: all},
 	{name: "three nodes", callers: "0A 0B 0C", world: world{fence: true, filter: true}, checks: all, large: true},
-	{name: "a writer and two readers", callers: "0A 0Br 0Cr", world: world{fence: true, filter: true}, large: true},
+	{name: "a writer and two readers", callers: "0A 0Br 0Cr", world: world{filter: true, kills: oneKill}, large: true},
 	{name: "sessions that are shown late", callers: "0A 1B", world: world{fence: true, filter: true, lag: anyTimeBehind}, checks: all},
 	{name: "sessions that end late", callers: "0A 1B", world: world{fence: true, filter: true, lazyEnd: true, repeat: true}, checks: all},
 	{name: "a delete beside two nodes", callers: "0A 0B delete", world: world{fence: true, filter: true}, checks: all},
@@ -26,6 +26,7 @@ var questions = []scenario{
 	// As written, attach mode none.
 	{name: "none: two nodes", callers: "0A 0B", world: world{modeNone: true, nodesDie: true}, checks: all},
 	{name: "none: two PersistentVolumes", callers: "0A 1B", world: world{modeNone: true, nodesDie: true}, checks: all},
+	{name: "none: a writer and two readers", callers: "0A 0Br 0Cr", world: world{modeNone: true, nodesDie: true, lazyEnd: true, filter: true, kills: noKills}, large: true},
 	{name: "none: a writer and a reader", callers: "0A 0Br", world: world{modeNone: true, nodesDie: true}, checks: all},
 	{name: "none: two readers", callers: "0Ar 0Br", world: world{modeNone: true, nodesDie: true}, checks: all},
 	{name: "none: three nodes", callers: "0A 0B 0C", world: world{modeNone: true, nodesDie: true, kills: oneKill, filter: true}, large: true},
@@ -82,7 +83,7 @@ var questions = []scenario{
 	{name: "withdrawn without a note", callers: "0A 0B", world: world{repeat: true}, protocol: protocol{withdrawnUnnoted: true}, wants: keepsClaim},
 	{name: "the note erased after success was told", callers: "0A 0B", world: world{repeat: true}, protocol: protocol{eraseAfterTelling: true}, wants: keepsClaim},
 	{name: "the note erased before the claim is taken back", callers: "0A 0B", protocol: protocol{eraseBeforeRemoval: true}, wants: somebodyIn},
-	{name: "the note erased by a refused call", callers: "0A 0B delete", world: world{filter: true}, protocol: protocol{eraseOnRefusal: true}, wants: somebodyIn},
+	{name: "the note erased by a refused call", callers: "0A 0B delete", world: world{fence: true, filter: true}, protocol: protocol{eraseOnRefusal: true}, wants: somebodyIn},
 
 	// Rule 6.
 	{name: "two calls at once, locked", callers: "0A 0A 0B", world: world{repeat: true, filter: true}, checks: all},
@@ -109,6 +110,7 @@ var questions = []scenario{
 	{name: "a given-up addition stays", callers: "0A 0B", world: world{lates: 1}, wants: nothingLeft},
 	{name: "a given-up addition blocks another", callers: "0A 0B", world: world{lates: 1}, wants: somebodyIn},
 	{name: "a given-up removal lets a delete through", callers: "0A delete", world: world{lates: 1}, wants: keepsVolume},
+	{name: "sessions that end late and are shown late", callers: "0A 1B", world: world{fence: true, lag: anyTimeBehind, lazyEnd: true}, wants: oneWriter},
 	{name: "none: a line breaks, and the holder is evicted", callers: "0A 0B", world: world{modeNone: true, breaks: 1}, wants: keepsClaim},
 	{name: "none: a line breaks, and the volume is deleted", callers: "0A delete", world: world{modeNone: true, breaks: 1}, wants: keepsVolume},
 	{name: "none: sessions that are shown late", callers: "0A 0B", world: world{modeNone: true, lag: anyTimeBehind}, wants: keepsClaim},

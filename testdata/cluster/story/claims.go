@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
 )
 
 // deployment is what the story has put up: the pods of the example's Redis and their volumes.
