@@ -80,6 +80,14 @@ func TestOrdersThatAnotherWordingFailsIn(t *testing.T) {
 			D ends`, `
 			0A: attach: Failure: volume vol-1 (offline) no longer lets node node-a in
 			D: delete: Success`},
+		"a delete is killed while the volume is offline": {scenario{who: "0A,D", holds: true, budget: killed(1)}, `
+			D to "offline"
+			0A ends
+			D is killed after, is called again
+			D ends`, `
+			0A: attach: Success
+			D: delete: killed
+			D: delete: Failure`},
 		"two deletes at once": {scenario{who: "1A,D1,D2", oneHost: true}, `
 			D1 past delete is called
 			D2 past delete is called
@@ -156,8 +164,13 @@ func TestOrdersThatAnotherWordingFailsIn(t *testing.T) {
 			0A: attach: Success
 			0A: detach: Success
 			1B: attach: Failure`},
-		"a reference that was seen last": {scenario{who: "0A,0Br,0Cr", budget: killed(1), moves: true, lazy: true, force: true}, `
-			0A to POST /initiator_groups
+		"a reference that was seen last": {scenario{who: "0A,0Br,0Cr,0X", budget: killed(1), moves: true, lazy: true, force: true}, `
+			0X ends
+			0X past uses the volume
+			0X past is to detach
+			0X ends
+			0X past stops using the volume
+			0A to "op":"add"
 			0Cr to POST /initiator_groups
 			0Br to acl_policy
 			0Br is killed before, is called again
@@ -177,6 +190,17 @@ func TestOrdersThatAnotherWordingFailsIn(t *testing.T) {
 			the array carries out what was given up
 			0A: attach: Failure
 			0B: attach: Success`},
+		"a given-up removal, while its call holds the lock": {scenario{who: "0A,0B", returns: true, budget: budget{lates: 1}}, `
+			0A ends
+			0A past uses the volume
+			0A past is to detach
+			0A to "op":"remove"
+			0A gives up, on the way is
+			0A ends`, `
+			0A: attach: Success
+			the array carries out what was given up
+			0A: detach: Failure
+			0A: attach: Success`},
 		"none: a refused call leaves its session": {scenario{who: "0A,0B", none: true, budget: killed(2), anyAfter: true}, `
 			0B to logs in
 			0A past logs in
@@ -230,6 +254,16 @@ func TestOrdersThatAnotherWordingFailsIn(t *testing.T) {
 			0B goes: GET /app_instances/volume#1
 			0B goes: scans
 			0B: mount: Success`},
+		"none: scan before the look": {scenario{who: "0A,0B", none: true, budget: budget{breaks: 1, crashes: 1}}, `
+			0A ends
+			0A the line breaks
+			0B past logs in
+			0A the line is mended
+			0B goes
+			0A the node dies
+			0B ends`, `
+			0A: mount: Success
+			0B: mount: Failure`},
 		"none: the own claim is not checked": {scenario{who: "0A,0B", none: true, lazy: true}, `
 			0B to logs in
 			0A to "op":"remove"
@@ -344,14 +378,6 @@ func TestOrdersThatAreLimits(t *testing.T) {
 			0B past uses the volume
 			the array carries out what was given up`, "two nodes have the volume mounted"},
 		"a given-up removal cuts off who was told": {scenario{who: "0A,0B", returns: true, late: true, budget: late}, `
-			0A ends
-			0A past uses the volume
-			0A past is to detach
-			0A to "op":"remove"
-			0A gives up, on the way is
-			0A ends
-			the array carries out what was given up`, "0A was told that it has the volume, and is not let in"},
-		"a given-up removal cuts off who was told, at once": {scenario{who: "0A,0B", returns: true, budget: late}, `
 			0A ends
 			0A past uses the volume
 			0A past is to detach
