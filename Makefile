@@ -47,7 +47,7 @@ test: unit kubelet e2e ## every test: units, Kubernetes' own code, real iSCSI
 .PHONY: unit
 unit: tools ## the unit tests, with the race detector and coverage
 	go test -race -cover ./... ./testdata/sdk
-	go test -count=1 ./driver/access -run '^TestEveryOrder' -orders 1500
+	go test -count=1 ./driver/access -run '^Test(AWrongField|EveryOrder)' -orders 1500
 	go -C deploy test ./...
 
 .PHONY: sdk

@@ -26,16 +26,16 @@ func requests(t *testing.T, server *dateratest.Server, do func()) int {
 	return len(server.Requests())
 }
 
-// manyVolumes fills an array with volumes of others, each with a group and two snapshots.
+// manyVolumes fills an array with volumes of others, some of them with snapshots.
 func manyVolumes(t *testing.T, server *dateratest.Server, count int) {
 	t.Helper()
+	storage := map[string]any{"name": "storage-1", "volumes": []any{map[string]any{"name": "volume-1", "size": 1}}}
 	for i := range count {
 		name := fmt.Sprintf("volume-%d", i)
-		_, err := server.CreateAppInstance(name, 1)
+		_, err := server.Do("/root", http.MethodPost, "/app_instances", map[string]any{"name": name, "storage_instances": []any{storage}})
 		require.NoError(t, err)
-		storage := "/app_instances/" + name + "/storage_instances/storage-1"
-		for range 2 {
-			_, err = server.Do("/root", http.MethodPost, storage+"/volumes/volume-1/snapshots", map[string]any{})
+		if i%10 == 0 {
+			_, err = server.Do("/root", http.MethodPost, "/app_instances/"+name+"/storage_instances/storage-1/volumes/volume-1/snapshots", map[string]any{})
 			require.NoError(t, err)
 		}
 	}

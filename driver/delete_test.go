@@ -128,40 +128,38 @@ func (a twoTargets) AppInstance(ctx context.Context, name string) (*datera.AppIn
 // A delete that was killed, at whatever request, is finished when it is repeated; until then the volume is whole, or gone, and
 // whoever comes to one that is still there gets it.
 func TestDeleteThatWasKilledIsFinished(t *testing.T) {
-	for _, behind := range []bool{false, true} {
-		for _, comes := range []bool{false, true} {
-			for at, dead := 1, true; dead; at++ {
-				way := fmt.Sprintf("killed at request %d, which the array got: %v", at, behind)
-				server := array(t)
-				n := newNode(t, server, "node-a", inMemory(t)).registered(t)
-				for _, options := range []string{optionsUnder("pv-1", "vol-1"), readingUnder("pv-1", "vol-1")} {
-					n.ask(t, "attach", options, "node-a")
-					n.ask(t, "detach", "pv-1", "node-a")
-				}
-				groups := groupsOf(t, server, "/root", "vol-1")
-				require.Len(t, groups, 2)
-				victim := n.again(t, server)
-				killing := &killing{array: server.Transport(), at: at, behind: behind}
-				victim.way = killing
-				err := victim.Delete(t.Context(), volumeUnder(t, "pv-1", "vol-1"))
-				dead = killing.dead()
-				require.Equal(t, !dead, err == nil, "%s: %v", way, err)
-				require.True(t, dead || at > 6, at)
-				if _, there := server.AppInstance("/root", "vol-1"); there && comes {
-					n.ask(t, "attach", optionsUnder("pv-1", "vol-1"), "node-a")
-					require.ErrorContains(t, n.Delete(t.Context(), volumeUnder(t, "pv-1", "vol-1")), "is in use by "+n.iqn, way)
-					n.ask(t, "detach", "pv-1", "node-a")
-				}
-				require.NoError(t, n.Delete(t.Context(), volumeUnder(t, "pv-1", "vol-1")), way)
-				_, there := server.AppInstance("/root", "vol-1")
-				require.False(t, there, way)
-				for _, group := range groups { // what a kill after the app instance has left grants nothing, and its name is never used again
-					members, _ := server.InitiatorGroup("/root", group)
-					require.Empty(t, members, way)
-				}
-				n.ask(t, "attach", optionsUnder("pv-1", "vol-1"), "node-a") // another volume of this name
-				require.NotContains(t, groups, groupsOf(t, server, "/root", "vol-1")[0], way)
+	for _, comes := range []bool{false, true} {
+		for at, dead := 1, true; dead; at++ {
+			way := fmt.Sprintf("killed right after request %d", at)
+			server := array(t)
+			n := newNode(t, server, "node-a", inMemory(t)).registered(t)
+			for _, options := range []string{optionsUnder("pv-1", "vol-1"), readingUnder("pv-1", "vol-1")} {
+				n.ask(t, "attach", options, "node-a")
+				n.ask(t, "detach", "pv-1", "node-a")
 			}
+			groups := groupsOf(t, server, "/root", "vol-1")
+			require.Len(t, groups, 2)
+			victim := n.again(t, server)
+			killing := &killing{array: server.Transport(), at: at, behind: true}
+			victim.way = killing
+			err := victim.Delete(t.Context(), volumeUnder(t, "pv-1", "vol-1"))
+			dead = killing.dead()
+			require.Equal(t, !dead, err == nil, "%s: %v", way, err)
+			require.True(t, dead || at > 6, at)
+			if _, there := server.AppInstance("/root", "vol-1"); there && comes {
+				n.ask(t, "attach", optionsUnder("pv-1", "vol-1"), "node-a")
+				require.ErrorContains(t, n.Delete(t.Context(), volumeUnder(t, "pv-1", "vol-1")), "is in use by "+n.iqn, way)
+				n.ask(t, "detach", "pv-1", "node-a")
+			}
+			require.NoError(t, n.Delete(t.Context(), volumeUnder(t, "pv-1", "vol-1")), way)
+			_, there := server.AppInstance("/root", "vol-1")
+			require.False(t, there, way)
+			for _, group := range groups { // what a kill after the app instance has left grants nothing, and its name is never used again
+				members, _ := server.InitiatorGroup("/root", group)
+				require.Empty(t, members, way)
+			}
+			n.ask(t, "attach", optionsUnder("pv-1", "vol-1"), "node-a") // another volume of this name
+			require.NotContains(t, groups, groupsOf(t, server, "/root", "vol-1")[0], way)
 		}
 	}
 }

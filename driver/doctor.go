@@ -58,7 +58,6 @@ type check struct {
 // examination is one run of Doctor.
 type examination struct {
 	*Operator
-	checkTime time.Duration
 
 	// What several checks need is found out once.
 	probe  func() (ArrayProbe, error)
@@ -74,7 +73,7 @@ func (o *Operator) Doctor(ctx context.Context) []Finding {
 }
 
 func (o *Operator) examine(ctx context.Context) *examination {
-	e := &examination{Operator: o, checkTime: checkTime}
+	e := &examination{Operator: o}
 	e.probe = sync.OnceValues(e.openProbe)
 	e.about = sync.OnceValues(func() (datera.About, error) {
 		return askArray(ctx, e.probe, func(ctx context.Context, array ArrayProbe) (datera.About, error) { return array.About(ctx) })
@@ -152,7 +151,7 @@ func (e *examination) run(ctx context.Context) []Finding {
 
 // inTime runs a check and leaves it to itself when it takes too long.
 func (e *examination) inTime(ctx context.Context, check check) []Finding {
-	limit, cancel := context.WithTimeout(ctx, e.checkTime)
+	limit, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	answer := make(chan []Finding, 1)
 	go func() {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -228,19 +229,20 @@ func TestDoctorGoesOnWithoutTheArray(t *testing.T) {
 }
 
 func TestOneDeadCheckDoesNotHideTheOthers(t *testing.T) {
-	d, _ := wellDesk(t)
-	d.hang = make(chan struct{})
-	t.Cleanup(func() { close(d.hang) })
-	e := d.examine(t.Context())
-	e.checkTime = 50 * time.Millisecond
-	found := map[string]Finding{}
-	for _, f := range e.run(t.Context()) {
-		found[f.Check] = f
-	}
-	require.Contains(t, found["portals"].Message, "the check did not end: context deadline exceeded")
-	require.Equal(t, LevelProblem, found["portals"].Level)
-	require.Equal(t, LevelOK, found["iscsid"].Level)
-	require.Len(t, found, len(e.checks()))
+	synctest.Test(t, func(t *testing.T) {
+		d, _ := wellDesk(t)
+		d.hang = make(chan struct{})
+		t.Cleanup(func() { close(d.hang) })
+		e := d.examine(t.Context())
+		found := map[string]Finding{}
+		for _, f := range e.run(t.Context()) {
+			found[f.Check] = f
+		}
+		require.Contains(t, found["portals"].Message, "the check did not end: context deadline exceeded")
+		require.Equal(t, LevelProblem, found["portals"].Level)
+		require.Equal(t, LevelOK, found["iscsid"].Level)
+		require.Len(t, found, len(e.checks()))
+	})
 }
 
 func TestAFaultInACheckIsAFinding(t *testing.T) {

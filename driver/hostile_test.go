@@ -194,7 +194,7 @@ func TestHostileAnswersOfTheArray(t *testing.T) {
 			return nil
 		}, "cannot use the answer"},
 		"a huge body": {func(r *http.Request, _ map[string]any) *http.Response {
-			return answered(r, http.StatusOK, strings.Repeat(" ", 20<<20))
+			return answered(r, http.StatusOK, strings.Repeat(" ", 17<<20))
 		}, "larger than 16 MiB"},
 		"a redirect": {func(r *http.Request, _ map[string]any) *http.Response {
 			response := answered(r, http.StatusTemporaryRedirect, "")
@@ -219,7 +219,7 @@ func getsNothingOntoTheNode(t *testing.T, lie lie, says string) {
 	control.lies(lie)
 	none.lies(lie)
 	options := optionsWith(nil)
-	patience, cancel := context.WithTimeout(t.Context(), time.Minute) // the driver waits as long as it may for a better state
+	patience, cancel := context.WithTimeout(t.Context(), 5*time.Second) // the driver waits as long as it may for a better state
 	defer cancel()
 	var said strings.Builder
 	for _, call := range [][]string{

@@ -46,7 +46,7 @@ func TestTwoNodesRaceForANewVolume(t *testing.T) {
 		server := array(t)
 		nodes := []*node{newNode(t, server, "node-a", inMemory(t)).registered(t), newNode(t, server, "node-b", inMemory(t)).registered(t)}
 		won := map[string]int{}
-		for round := range 100 {
+		for round := range 50 {
 			name := fmt.Sprintf("pv-%d", round)
 			options := optionsWith(map[string]string{keyName: name, optVolumeID: "volume-" + name})
 			replies := together(t, nodes, func(n *node) []string { return []string{"attach", options, n.name} })
@@ -78,7 +78,7 @@ func TestTwoNodesRaceToMountInModeNone(t *testing.T) {
 		server := array(t)
 		door, atOnce := newDoor(server), func(string) error { return nil }
 		nodes := []*node{door.guest(t, "node-a", atOnce), door.guest(t, "node-b", atOnce)}
-		for round := range 60 {
+		for round := range 30 {
 			volume := fmt.Sprintf("volume-%d", round)
 			options := optionsWith(map[string]string{optVolumeID: volume})
 			replies := together(t, nodes, func(*node) []string { return []string{"mount", podPath, options} })
@@ -120,7 +120,7 @@ func holdLock(dir string) {
 		fmt.Println(err)
 		os.Exit(1)
 	}
-	output, err := program.New(slog.New(slog.DiscardHandler)).Run(context.Background(), "sh", "-c", "sleep 600 & echo $!")
+	output, err := program.New(slog.New(slog.DiscardHandler)).Run(context.Background(), "sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $!")
 	fmt.Println("locked", strings.TrimSpace(string(output)), err)
 	select {}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -89,13 +90,15 @@ func TestServeAnswersAPanic(t *testing.T) {
 }
 
 func TestServeAnswersWhenItIsToldToStop(t *testing.T) {
-	n := newNode(t, array(t), "node-a")
-	lock, err := n.lockVolume(t.Context(), "pv-datera-0")
-	require.NoError(t, err)
-	defer lock()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	reply := n.Serve(ctx, []string{"attach", optionsWith(nil), "node-a"})
-	require.Equal(t, Failure, reply.Status)
-	require.Contains(t, reply.Message, "another call that works on volume pv-datera-0")
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, array(t), "node-a")
+		lock, err := n.lockVolume(t.Context(), "pv-datera-0")
+		require.NoError(t, err)
+		defer lock()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		reply := n.Serve(ctx, []string{"attach", optionsWith(nil), "node-a"})
+		require.Equal(t, Failure, reply.Status)
+		require.Contains(t, reply.Message, "another call that works on volume pv-datera-0")
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -27,10 +28,10 @@ import (
 // No field of any answer is trusted alone: whichever one is wrong, no call says Success of what is not so on the array.
 func TestAWrongFieldInAnAnswerLeadsToNoFalseSuccess(t *testing.T) {
 	holds := func(w *mutated, node string) bool {
-		ai, found := w.server.AppInstance("/root", "vol-1")
+		ai, found := w.server.AppInstance("/root", w.volume)
 		return found && slices.Contains(ai.Allowed, iqnOf(node))
 	}
-	there := func(w *mutated) bool { _, found := w.server.AppInstance("/root", "vol-1"); return found }
+	there := func(w *mutated) bool { _, found := w.server.AppInstance("/root", w.volume); return found }
 	attached := func(w *mutated) { w.mustCall("attach", w.options("ro"), "node-a") }
 	tests := map[string]struct {
 		before func(w *mutated)
@@ -63,16 +64,16 @@ func TestAWrongFieldInAnAnswerLeadsToNoFalseSuccess(t *testing.T) {
 		},
 		"detach": {
 			before: attached,
-			call:   func(w *mutated) (bool, string) { return w.call("detach", "pv-1", "node-a") },
+			call:   func(w *mutated) (bool, string) { return w.call("detach", w.pv, "node-a") },
 			isSo:   func(w *mutated, _ string) bool { return !holds(w, "node-a") },
 		},
 		"detach of one of two": {
 			before: func(w *mutated) { attached(w); w.mustCall("attach", w.options("ro"), "node-b") },
-			call:   func(w *mutated) (bool, string) { return w.call("detach", "pv-1", "node-a") },
+			call:   func(w *mutated) (bool, string) { return w.call("detach", w.pv, "node-a") },
 			isSo:   func(w *mutated, _ string) bool { return !holds(w, "node-a") && holds(w, "node-b") },
 		},
 		"delete": {
-			before: func(w *mutated) { attached(w); w.mustCall("detach", "pv-1", "node-a") },
+			before: func(w *mutated) { attached(w); w.mustCall("detach", w.pv, "node-a") },
 			call:   (*mutated).delete,
 			isSo:   func(w *mutated, _ string) bool { return !there(w) },
 		},
@@ -84,10 +85,18 @@ func TestAWrongFieldInAnAnswerLeadsToNoFalseSuccess(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
+			t.Parallel()
+			dir, err := os.MkdirTemp(memory(), "mutation-")
+			require.NoError(t, err)
+			defer func() { require.NoError(t, os.RemoveAll(dir)) }()
 			synctest.Test(t, func(t *testing.T) {
+				var server *dateratest.Server
+				plays := 0
 				play := func(m mutation) (*mutated, bool, string) {
-					w := newMutated(t, dir)
+					if plays++; plays%25 == 1 { // each play has a volume of its own; a new array now and then keeps lists short
+						server = newServer(t)
+					}
+					w := newMutated(t, server, filepath.Join(dir, fmt.Sprint(plays)), plays)
 					if test.before != nil {
 						test.before(w)
 					}
@@ -98,19 +107,20 @@ func TestAWrongFieldInAnAnswerLeadsToNoFalseSuccess(t *testing.T) {
 				}
 				clean, success, claims := play(mutation{answer: -1})
 				require.Equal(t, test.isSo(clean, claims), success, "without a mutation: %s", claims)
-				tried := 0
+				tried, played := 0, 0
 				for i, answer := range clean.answers {
 					for _, m := range mutations(i, answer) {
-						if tried++; isInvisible(answer, m.apply(answer)) {
+						if tried++; tried%everyMutation != 0 || isInvisible(answer, m.apply(answer)) {
 							continue
 						}
+						played++
 						w, success, claims := play(m)
 						if success && !test.isSo(w, claims) {
 							t.Errorf("answer %d (%s), %s: Success, and it is not so: %s", i, clean.requests[i], m, claims)
 						}
 					}
 				}
-				t.Logf("%d answers, %d mutations", len(clean.answers), tried)
+				t.Logf("%d answers, %d mutations, %d of them visible", len(clean.answers), tried, played)
 				require.Greater(t, tried, 50)
 			})
 		})
@@ -202,21 +212,29 @@ func isInvisible(a, b []byte) bool {
 
 // mutated is a control plane whose way to the array changes one answer.
 type mutated struct {
-	t        *testing.T
-	server   *dateratest.Server
-	driver   *driver.Driver
-	mutation mutation
-	armed    bool
-	requests []string
-	answers  [][]byte
+	t          *testing.T
+	server     *dateratest.Server
+	driver     *driver.Driver
+	pv, volume string
+	mutation   mutation
+	armed      bool
+	requests   []string
+	answers    [][]byte
 }
 
 func iqnOf(node string) string { return "iqn.1993-08.org.debian:01:" + node }
 
-func newMutated(t *testing.T, dir string) *mutated {
+func newServer(t *testing.T) *dateratest.Server {
 	server, err := dateratest.New(dateratest.Options{})
 	require.NoError(t, err)
-	w := &mutated{t: t, server: server}
+	for _, node := range []string{"node-a", "node-b"} {
+		require.NoError(t, server.RegisterInitiator(iqnOf(node), driver.InitiatorName("kubernetes", node)))
+	}
+	return server
+}
+
+func newMutated(t *testing.T, server *dateratest.Server, dir string, n int) *mutated {
+	w := &mutated{t: t, server: server, pv: fmt.Sprintf("pv-%d", n), volume: fmt.Sprintf("vol-%d", n)}
 	config, err := driver.LoadConfig([]string{filepath.Join(dir, "none"), filepath.Join(dir, "none-either")}, func(name string) string {
 		return map[string]string{"DAT_MGMT": "sim.test", "DAT_USER": "admin", "DAT_PASS": "password"}[name]
 	})
@@ -225,9 +243,6 @@ func newMutated(t *testing.T, dir string) *mutated {
 	w.driver = &driver.Driver{Config: config, Log: slog.New(slog.DiscardHandler), OpenArray: func(scheme string, c driver.Credentials, tenant string) (driver.Array, error) {
 		return datera.New(datera.Config{Address: c.Server.String(), Scheme: scheme, Username: c.Username, Password: c.Password, Tenant: tenant, Transport: w})
 	}}
-	for _, node := range []string{"node-a", "node-b"} {
-		require.NoError(t, server.RegisterInitiator(iqnOf(node), driver.InitiatorName("kubernetes", node)))
-	}
 	return w
 }
 
@@ -252,7 +267,7 @@ func (w *mutated) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func (w *mutated) options(access string) string {
-	return fmt.Sprintf(`{"kubernetes.io/fsType":"xfs","kubernetes.io/pvOrVolumeName":"pv-1","kubernetes.io/readwrite":%q,"volumeID":"vol-1","size":"1","replica":"1","retainPolicy":"never"}`, access)
+	return fmt.Sprintf(`{"kubernetes.io/fsType":"xfs","kubernetes.io/pvOrVolumeName":%q,"kubernetes.io/readwrite":%q,"volumeID":%q,"size":"1","replica":"1","retainPolicy":"never"}`, w.pv, access, w.volume)
 }
 
 func (w *mutated) call(words ...string) (success bool, claims string) {
