@@ -80,6 +80,12 @@ func TestOrdersThatAnotherWordingFailsIn(t *testing.T) {
 			D ends`, `
 			0A: attach: Failure: volume vol-1 (offline) no longer lets node node-a in
 			D: delete: Success`},
+		"a node comes while the volume is deleted": {scenario{who: "0A,D", holds: true}, `
+			D to "offline"
+			0A ends
+			D ends`, `
+			0A: attach: Success
+			D: delete: Failure`},
 		"a delete is killed while the volume is offline": {scenario{who: "0A,D", holds: true, budget: killed(1)}, `
 			D to "offline"
 			0A ends
@@ -177,7 +183,6 @@ func TestOrdersThatAnotherWordingFailsIn(t *testing.T) {
 			0Br past GET /app_instances/vol-1
 			0Br past GET /initiator_groups
 			0A ends
-			0A past uses the volume
 			0Cr past acl_policy
 			0Br ends`, `
 			0A: attach: Success
