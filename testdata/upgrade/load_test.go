@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -50,6 +51,10 @@ func TestUpgradeAndWayBack(t *testing.T) {
 	for range phases[0].hosts {
 		l.hosts = append(l.hosts, w.newHost())
 	}
+	o := newOrder(rand.New(rand.NewPCG(draw, 1000)), l.hosts)
+	for _, h := range l.hosts {
+		h.gate = func(*http.Request) { o.wait(h) }
+	}
 	for pv := range volumeOf {
 		for _, node := range nodes {
 			l.pairs = append(l.pairs, pair{pv, node})
@@ -64,13 +69,14 @@ func TestUpgradeAndWayBack(t *testing.T) {
 		l.told, l.refused = [2]atomic.Int64{}, [2]atomic.Int64{}
 		var callers sync.WaitGroup
 		failed := make([]error, len(l.hosts))
-		for caller := range l.hosts {
+		o.begin()
+		for caller, h := range l.hosts {
 			random := rand.New(rand.NewPCG(draw, uint64(number*len(l.hosts)+caller)))
 			callers.Go(func() {
+				defer o.end(h)
+				versions := now.hosts[caller]
 				for round := 0; round < *rounds && failed[caller] == nil; round++ {
-					which := random.IntN(len(l.hosts))
-					versions := now.hosts[which]
-					failed[caller] = l.step(random, l.hosts[which], versions[round%len(versions)])
+					failed[caller] = l.step(random, h, versions[round%len(versions)])
 				}
 			})
 		}
@@ -107,8 +113,7 @@ type load struct {
 }
 
 func (l *load) step(random *rand.Rand, h *host, v version) error {
-	p := l.pairs[random.IntN(len(l.pairs))]
-	l.locks[p].Lock()
+	p := l.draw(random)
 	defer l.locks[p].Unlock()
 	has, told := l.holds(p)
 	reads := random.IntN(2) == 0
@@ -127,6 +132,25 @@ func (l *load) step(random *rand.Rand, h *host, v version) error {
 		l.refused[v].Add(1)
 	}
 	return err
+}
+
+// draw returns a pair of which no other call is under way: waiting for one would hold all requests. Half of the calls are for
+// volumes that are in use, so that they become free.
+func (l *load) draw(random *rand.Rand) pair {
+	inUse := random.IntN(2) == 0
+	for _, i := range random.Perm(len(l.pairs)) {
+		if p := l.pairs[i]; inUse && l.locks[p].TryLock() {
+			if _, told := l.holds(p); told {
+				return p
+			}
+			l.locks[p].Unlock()
+		}
+	}
+	for {
+		if p := l.pairs[random.IntN(len(l.pairs))]; l.locks[p].TryLock() {
+			return p
+		}
+	}
 }
 
 // detachTodays is what an administrator does before the last host is taken back.
