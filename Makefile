@@ -6,7 +6,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
 # Packages of testdata are not part of ./... and are named.
-PACKAGES := ./... $(addsuffix /...,$(addprefix ./testdata/,vm lab e2e faults demo bench budget cluster sdk))
+PACKAGES := ./... $(addsuffix /...,$(addprefix ./testdata/,vm lab e2e faults demo bench budget cluster sdk upgrade))
 MEASURED := ./driver ./datera ./iscsi ./mount
 
 export CGO_ENABLED ?= 1
@@ -48,6 +48,7 @@ test: unit kubelet e2e ## every test: units, Kubernetes' own code, real iSCSI
 unit: tools ## the unit tests, with the race detector and coverage
 	go test -race -cover ./... ./testdata/sdk
 	go test -count=1 ./driver/access -run '^Test(AWrongField|EveryOrder)' -orders 150
+	go test -count=1 ./testdata/upgrade
 	go -C deploy test ./...
 
 .PHONY: sdk

@@ -82,7 +82,10 @@ func (d *Driver) join(ctx context.Context, p prepared) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(d.ensureAuth(ctx, p.array, instance, p.volume), d.becomeWriter(ctx, p, seen)); err != nil {
+	if err := d.ensureAuth(ctx, p.array, instance, p.volume); err != nil {
+		return err
+	}
+	if seen, err = d.becomeWriter(ctx, p, seen); err != nil {
 		return err
 	}
 	return p.claim.Join(ctx, p.ai, seen)
@@ -280,16 +283,42 @@ func (d *Driver) revoke(ctx context.Context, home Array, owner access.Owner, nod
 }
 
 // becomeWriter takes a node that holds a claim by the group of a former version from the list in which that version noted its
-// readers. Such a claim stands for the node's own, so that a node never has two.
-func (d *Driver) becomeWriter(ctx context.Context, p prepared, seen *access.View) error {
+// readers, and looks again: until then others could come beside it to read. Such a claim stands for the node's own, so that a
+// node never has two.
+func (d *Driver) becomeWriter(ctx context.Context, p prepared, seen *access.View) (*access.View, error) {
 	former := func(h access.Holder) bool {
 		return h.Group == p.claim.Owner.Former && datera.SameIQN(h.IQN, p.claim.IQN)
 	}
 	if p.volume.ReadOnly || !slices.ContainsFunc(seen.Holders(nil, nil), former) {
-		return nil
+		return seen, nil
 	}
-	_, err := p.array.RemoveMember(ctx, formerReaders(d.Config.Cluster, p.volume.Name), p.claim.IQN)
-	return err
+	readers, err := d.formerReadersOf(ctx, p.array, p.volume)
+	if err != nil || !datera.ContainsIQN(readers, p.claim.IQN) {
+		return seen, err
+	}
+	list := formerReaders(d.Config.Cluster, p.volume.Name)
+	if _, err := p.array.RemoveMember(ctx, list, p.claim.IQN); err != nil {
+		return nil, err
+	}
+	seen, err = p.claim.Look(ctx, p.ai)
+	if err != nil { // it reads on, as before
+		_, back := p.array.AddMember(ctx, list, p.claim.IQN)
+		return nil, errors.Join(err, back)
+	}
+	return seen, nil
+}
+
+// formerReadersOf are the IQNs that a former version noted as readers of a volume.
+func (d *Driver) formerReadersOf(ctx context.Context, array Array, volume Volume) ([]string, error) {
+	list := formerReaders(d.Config.Cluster, volume.Name)
+	group, err := array.InitiatorGroup(ctx, list)
+	switch {
+	case errors.Is(err, datera.ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("ask %s for the readers that a former version noted in initiator group %s: %w", array.Server(), list, err)
+	}
+	return group.Members, nil
 }
 
 // isAttached reports whether a node has a claim on the volume. One that may only read is not attached for a pod that writes:
@@ -321,7 +350,7 @@ func (d *Driver) isAttached(ctx context.Context, volume Volume, node string) (bo
 	return err == nil && datera.ContainsIQN(claimants, iqn), err
 }
 
-// claimants are the IQNs that a volume's ACL policy lets in for a PersistentVolume.
+// claimants are the IQNs that a volume's ACL policy lets in for a PersistentVolume, to write unless the volume is to be read.
 func (d *Driver) claimants(ctx context.Context, array Array, ai *datera.AppInstance, volume Volume) ([]string, error) {
 	var iqns []string
 	for _, instance := range ai.StorageInstances {
@@ -336,7 +365,15 @@ func (d *Driver) claimants(ctx context.Context, array Array, ai *datera.AppInsta
 			if err != nil {
 				return nil, fmt.Errorf("ask %s whom volume %s lets in: %w", array.Server(), volume.AppInstance, err)
 			}
-			iqns = append(iqns, group.Members...)
+			members := group.Members
+			if name == d.owner(volume.Name).Former && !volume.ReadOnly {
+				readers, err := d.formerReadersOf(ctx, array, volume)
+				if err != nil {
+					return nil, err
+				}
+				members = slices.DeleteFunc(members, func(iqn string) bool { return datera.ContainsIQN(readers, iqn) })
+			}
+			iqns = append(iqns, members...)
 		}
 	}
 	return iqns, nil

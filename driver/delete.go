@@ -46,7 +46,7 @@ func (d *Driver) deleteIf(ctx context.Context, volume Volume, check func(*datera
 	defer unlockVolume()
 	ai, err := array.AppInstance(ctx, volume.AppInstance)
 	if errors.Is(err, datera.ErrNotFound) {
-		return nil // of its groups a delete that was killed may have left some: they are empty, and no volume has their UUID again
+		return nil // of its groups a delete that was killed may have left some: they grant nothing, as no volume has their UUID again
 	}
 	if err == nil {
 		err = check(ai)

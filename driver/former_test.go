@@ -78,7 +78,8 @@ func TestDetachEmptiesTheGroupsOfTheFormerVersion(t *testing.T) {
 				formerly(t, server, "kubernetes", "pv-1", "vol-1", true, b)
 			}
 			options := optionsUnder("pv-1", "vol-1")
-			require.True(t, *a.ask(t, "isattached", options, "node-a").Attached)
+			require.Equal(t, !reading, *a.ask(t, "isattached", options, "node-a").Attached, "a reader is not attached for a pod that writes")
+			require.True(t, *a.ask(t, "isattached", readingUnder("pv-1", "vol-1"), "node-a").Attached)
 			if again && !reading {
 				a.ask(t, "attach", options, "node-a")
 			}

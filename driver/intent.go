@@ -80,12 +80,11 @@ func (d *Driver) withdraw(ctx context.Context, path string) error {
 		return err
 	}
 	seen, err := access.Survey(ctx, array, left.VolumeID)
-	inUse := func(h access.Holder) bool { return h.Session && datera.SameIQN(h.IQN, left.IQN) }
-	switch {
-	case errors.Is(err, datera.ErrNotFound): // the volume, and all claims with it
-	case err != nil:
+	if err != nil && !errors.Is(err, datera.ErrNotFound) {
 		return err
-	case !slices.ContainsFunc(seen.Holders(nil, nil), inUse):
+	}
+	inUse := func(h access.Holder) bool { return h.Session && h.Group == left.Group && datera.SameIQN(h.IQN, left.IQN) }
+	if err != nil || !slices.ContainsFunc(seen.Holders(nil, nil), inUse) { // a volume that is gone may have left its groups
 		if _, err := array.RemoveMember(ctx, left.Group, left.IQN); err != nil {
 			return err
 		}

@@ -54,6 +54,17 @@ func parseFilter(expression string) (*term, error) {
 	return root, root.check()
 }
 
+// parseLaxFilter takes what parseFilter refuses in a pattern for names, see [Options.LaxFilters].
+func parseLaxFilter(expression string) (*term, error) {
+	pattern, call := strings.CutPrefix(expression, "match(name,")
+	pattern, closed := strings.CutSuffix(pattern, ")")
+	if _, err := regexp.Compile(pattern); !call || !closed || err != nil {
+		return parseFilter(expression)
+	}
+	match := term{operator: "match", args: []term{{value: "name"}, {value: pattern}}}
+	return &term{operator: "and", args: []term{match}}, nil
+}
+
 // callsOnly writes comparisons as calls: name=x is eq(name,x).
 func callsOnly(expression string) (string, error) {
 	names := map[string]string{"=": "eq", "==": "eq", ">": "gt", ">=": "ge", "<": "lt", "<=": "le", "!=": "ne"}

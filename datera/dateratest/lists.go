@@ -19,7 +19,11 @@ func (c *call) page(items []entity) (any, error) {
 	if c.faults.refuseFilter && c.query.Get("filter") != "" {
 		return nil, refused("filter %q cannot be understood", c.query.Get("filter"))
 	}
-	keep, err := parseFilter(c.query.Get("filter"))
+	parse := parseFilter
+	if c.options.LaxFilters {
+		parse = parseLaxFilter
+	}
+	keep, err := parse(c.query.Get("filter"))
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,9 @@ type Options struct {
 	StateDir string
 	// FoldIQNs keeps initiators in lower case, whatever case they come in.
 	FoldIQNs bool
+	// LaxFilters takes every regular expression in match(name,…), which a cluster refuses. The test of an upgrade needs it: a
+	// version of the driver that was never released asks in that way, and could not be run otherwise.
+	LaxFilters bool
 	// Backend serves the volumes by iSCSI; it needs a StateDir. None by default.
 	Backend target.Backend
 	Faults  []Fault

@@ -54,15 +54,21 @@ func RefuseUnknown(ctx context.Context, array Array, node string, iqns []string)
 	return nil
 }
 
-// Leave removes the node's claims to read and to write: in attach mode none the node itself detaches.
+// Leave removes the node's claims to read and to write, also on a volume that is gone: in attach mode none the node detaches.
 func (c Claim) Leave(ctx context.Context, volumeID string) error {
-	seen, err := Survey(ctx, c.Array, volumeID)
-	if err != nil {
+	found, err := c.Array.InitiatorGroupsContaining(ctx, volumePart(volumeID))
+	if err == nil {
+		var former *datera.InitiatorGroup
+		if former, err = c.Array.InitiatorGroup(ctx, c.Owner.Former); err == nil {
+			found = append(found, *former)
+		}
+	}
+	if err != nil && !errors.Is(err, datera.ErrNotFound) {
 		return c.failed("find the claim of node "+c.Node+" on", err)
 	}
-	for _, h := range seen.Holders(nil, c.Owner.Owns) {
-		if datera.SameIQN(h.IQN, c.IQN) && c.Owner.Owns(h.Group) {
-			if _, err := c.Array.RemoveMember(ctx, h.Group, h.IQN); err != nil {
+	for _, group := range found {
+		if c.Owner.Owns(group.Name) && datera.ContainsIQN(group.Members, c.IQN) {
+			if _, err := c.Array.RemoveMember(ctx, group.Name, c.IQN); err != nil {
 				return c.failed("remove the claim of node "+c.Node+" on", err)
 			}
 		}
