@@ -83,7 +83,9 @@ func (d *Driver) withdraw(ctx context.Context, path string) error {
 	if err != nil && !errors.Is(err, datera.ErrNotFound) {
 		return err
 	}
-	inUse := func(h access.Holder) bool { return h.Session && h.Group == left.Group && datera.SameIQN(h.IQN, left.IQN) }
+	inUse := func(h access.Holder) bool {
+		return h.Session && h.Group == left.Group && datera.SameIQN(h.IQN, left.IQN)
+	}
 	if err != nil || !slices.ContainsFunc(seen.Holders(nil, nil), inUse) { // a volume that is gone may have left its groups
 		if _, err := array.RemoveMember(ctx, left.Group, left.IQN); err != nil {
 			return err

@@ -56,21 +56,9 @@ func RefuseUnknown(ctx context.Context, array Array, node string, iqns []string)
 
 // Leave removes the node's claims to read and to write, also on a volume that is gone: in attach mode none the node detaches.
 func (c Claim) Leave(ctx context.Context, volumeID string) error {
-	found, err := c.Array.InitiatorGroupsContaining(ctx, volumePart(volumeID))
-	if err == nil {
-		var former *datera.InitiatorGroup
-		if former, err = c.Array.InitiatorGroup(ctx, c.Owner.Former); err == nil {
-			found = append(found, *former)
-		}
-	}
-	if err != nil && !errors.Is(err, datera.ErrNotFound) {
-		return c.failed("find the claim of node "+c.Node+" on", err)
-	}
-	for _, group := range found {
-		if c.Owner.Owns(group.Name) && datera.ContainsIQN(group.Members, c.IQN) {
-			if _, err := c.Array.RemoveMember(ctx, group.Name, c.IQN); err != nil {
-				return c.failed("remove the claim of node "+c.Node+" on", err)
-			}
+	for _, group := range []string{c.Owner.group(volumeID, false), c.Owner.group(volumeID, true), c.Owner.Former} {
+		if _, err := c.Array.RemoveMember(ctx, group, c.IQN); err != nil {
+			return c.failed("remove the claim of node "+c.Node+" on", err)
 		}
 	}
 	return nil
