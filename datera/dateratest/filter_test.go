@@ -94,3 +94,22 @@ func TestFilters(t *testing.T) {
 		require.Len(t, c.items(volumes+url.QueryEscape(filter)), count, filter)
 	}
 }
+
+func TestLaxFiltersTakeEveryPattern(t *testing.T) {
+	c := connect(t, dateratest.Start(t, dateratest.WithOptions(func(o *dateratest.Options) { o.LaxFilters = true })))
+	for _, name := range []string{"k8s_a1", "k8s_a2", "k8s_b1"} {
+		c.ok("POST", "/initiator_groups", js{"name": name})
+	}
+	for filter, want := range map[string][]any{
+		"match(name,^k8s_a1$|^k8s_b1$)":         {"k8s_a1", "k8s_b1"},
+		"match(name,.*a.*)&match(name,.*1)":     {"k8s_a1"},
+		"name=k8s_a2":                           {"k8s_a2"},
+		`match(name,^k8s\.a1$|^k8s_a2\.pvc-1$)`: nil,
+	} {
+		var names []any
+		for _, g := range c.items("/initiator_groups?filter=" + url.QueryEscape(filter)) {
+			names = append(names, g.(js)["name"])
+		}
+		require.Equal(t, want, names, filter)
+	}
+}

@@ -15,8 +15,8 @@ import (
 )
 
 var (
-	rounds = flag.Int("rounds", 12, "calls of each of the callers in each phase")
-	seed   = flag.Uint64("seed", 0, "what the calls are drawn by; 0: another one each time")
+	rounds = flag.Int("rounds", 40, "calls of each of the callers in each phase")
+	seed   = flag.Uint64("seed", 1, "what calls and orders are drawn by; 0: another one each time")
 )
 
 // A phase is a step of an upgrade or of the way back.
@@ -53,7 +53,7 @@ func TestUpgradeAndWayBack(t *testing.T) {
 	}
 	o := newOrder(rand.New(rand.NewPCG(draw, 1000)), l.hosts)
 	for _, h := range l.hosts {
-		h.gate = func(*http.Request) { o.wait(h) }
+		h.setGate(func(*http.Request) { o.wait(h) })
 	}
 	for pv := range volumeOf {
 		for _, node := range nodes {
@@ -86,6 +86,7 @@ func TestUpgradeAndWayBack(t *testing.T) {
 			l.told[former].Load(), l.refused[former].Load(), l.told[today].Load(), l.refused[today].Load())
 		for which, versions := range now.hosts {
 			for _, v := range versions {
+				require.Positive(t, l.told[v].Load(), "%s: the %s version got in nowhere", now.name, v)
 				require.NoError(t, l.getsIn(l.hosts[which], v), now.name)
 			}
 		}

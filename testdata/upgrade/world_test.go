@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -70,14 +71,17 @@ type host struct {
 	*world
 	dir   string
 	front *httptest.Server
-	gate  func(*http.Request) // passes, or holds back, each request of this host
+
+	mu      sync.Mutex
+	gate    func(*http.Request) // passes, or holds back, each request of this host
+	process *os.Process         // the last call's
 }
 
 func (w *world) newHost() *host {
 	h := &host{world: w, dir: w.t.TempDir()}
 	h.front = httptest.NewServer(http.HandlerFunc(func(answer http.ResponseWriter, r *http.Request) {
-		if h.gate != nil {
-			h.gate(r)
+		if gate := h.current(); gate != nil {
+			gate(r)
 		}
 		w.server.ServeHTTP(answer, r)
 	}))
@@ -100,17 +104,48 @@ func (w *world) newHost() *host {
 
 func (h *host) config(v version) string { return filepath.Join(h.dir, v.String()) }
 
+func (h *host) current() func(*http.Request) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.gate
+}
+
+func (h *host) setGate(gate func(*http.Request)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.gate = gate
+}
+
+func (h *host) start(command *exec.Cmd) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	err := command.Start()
+	h.process = command.Process
+	return err
+}
+
+func (h *host) kill() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.process.Kill()
+}
+
 // call runs one executable once.
 func (h *host) call(v version, args ...string) (driver.Reply, error) {
 	command := exec.Command(map[version]string{former: h.files.former, today: h.files.today}[v], args...)
 	command.Env = []string{"DATERA_CONFIG=" + h.config(v)}
-	said, err := command.Output()
+	var said bytes.Buffer
+	command.Stdout = &said
+	err := h.start(command)
+	if err == nil {
+		err = command.Wait()
+	}
 	if err != nil {
-		return driver.Reply{}, fmt.Errorf("%s %v: %w: %s", v, args, err, said)
+		return driver.Reply{}, fmt.Errorf("%s %v: %w: %s", v, args, err, said.Bytes())
 	}
 	var reply driver.Reply
-	if err := json.Unmarshal(said, &reply); err != nil {
-		return driver.Reply{}, fmt.Errorf("%s %v answered %q: %w", v, args, said, err)
+	if err := json.Unmarshal(said.Bytes(), &reply); err != nil {
+		return driver.Reply{}, fmt.Errorf("%s %v answered %q: %w", v, args, said.Bytes(), err)
 	}
 	return reply, nil
 }
