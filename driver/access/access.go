@@ -29,7 +29,7 @@ type Array interface {
 	RemoveMember(ctx context.Context, group, iqn string) (*datera.InitiatorGroup, error)
 }
 
-// A Claim is what one node asks for, or has: to reach a volume, to write it or only to read.
+// A Claim is what one node asks for, or has: to write a volume, or only to read it.
 type Claim struct {
 	Array    Array
 	Owner    Owner

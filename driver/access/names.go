@@ -18,8 +18,7 @@ type Owner struct {
 //
 //	k8s_<owner: 12 hex>_<volume's UUID: 12 hex>_<rw|ro>_<PersistentVolume, cut>
 //
-// It has at most the 64 characters, of letters, digits, '_', '.' and '-', that the array's schema allows. Former versions take
-// each group that begins with k8s_, but their own, for another's, and keep out.
+// The array's schema allows 64 characters. Former versions take each k8s_ group but their own for another's, and keep out.
 const nameLimit, namePrefix = 64, "k8s_"
 
 // Grants is the access that a group of this form grants, "rw" or "ro", of whichever cluster; "" for any other group.
@@ -49,7 +48,7 @@ func (o Owner) group(volumeID string, readOnly bool) string {
 
 // Owns reports whether a group holds claims of the owner, on whichever volume.
 func (o Owner) Owns(group string) bool {
-	return strings.HasPrefix(group, o.Prefix()) && Grants(group) != "" || group == o.Former && group != ""
+	return group == o.Former || strings.HasPrefix(group, o.Prefix()) && Grants(group) != ""
 }
 
 // Lets reports whether a member of the group has a claim of the owner's that is enough to write or, with readOnly, to read.

@@ -39,8 +39,7 @@ func Revoke(ctx context.Context, iqn, node string, groups []Group) (revoked bool
 	return revoked, nil
 }
 
-// RefuseUnknown fails if an initiator that has a claim is registered under no name: it may be the node's former IQN, and then
-// the node may still log in.
+// RefuseUnknown fails if an initiator that has a claim is registered under no name: it may be the node's former IQN.
 func RefuseUnknown(ctx context.Context, array Array, node string, iqns []string) error {
 	for _, iqn := range iqns {
 		_, err := array.Initiator(ctx, iqn)
@@ -54,10 +53,17 @@ func RefuseUnknown(ctx context.Context, array Array, node string, iqns []string)
 	return nil
 }
 
-// Leave removes the node's claims to read and to write, also on a volume that is gone: in attach mode none the node detaches.
+// Leave removes the node's claims, also on a volume that is gone: in attach mode none the node itself detaches.
 func (c Claim) Leave(ctx context.Context, volumeID string) error {
-	for _, group := range []string{c.Owner.group(volumeID, false), c.Owner.group(volumeID, true), c.Owner.Former} {
-		if _, err := c.Array.RemoveMember(ctx, group, c.IQN); err != nil {
+	found, err := c.Array.InitiatorGroupsContaining(ctx, volumePart(volumeID))
+	if err != nil {
+		return c.failed("find the claim of node "+c.Node+" on", err)
+	}
+	for _, group := range found {
+		if !c.Owner.Owns(group.Name) || !datera.ContainsIQN(group.Members, c.IQN) {
+			continue
+		}
+		if _, err := c.Array.RemoveMember(ctx, group.Name, c.IQN); err != nil {
 			return c.failed("remove the claim of node "+c.Node+" on", err)
 		}
 	}

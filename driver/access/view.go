@@ -40,9 +40,8 @@ func survey(ctx context.Context, array Array, volumeID string, membersLast bool)
 	return look(ctx, array, volumeID, known, membersLast)
 }
 
-// look reads the app instance, by its UUID, and the groups to which its policy refers, but those that are known already. The
-// app instance is the last that it reads: an array may end the session of a node that lost its claim late, so sessions are
-// looked for after members. Where claims are evicted the members are the last: the node's own claim may be evicted meanwhile.
+// look reads the app instance, by its UUID, and the groups to which its policy refers, but those that are known already. Sessions
+// are read after members, as an array may end them late. Where claims are evicted, members are the last: its own may be, too.
 func look(ctx context.Context, array Array, volumeID string, known groups, membersLast bool) (*View, error) {
 	for {
 		app, err := array.AppInstance(ctx, volumeID)
@@ -106,8 +105,7 @@ type Holder struct {
 	Session bool
 }
 
-// Holders lists all whom the policy lets in, by whatever entry, and who have a session without that, except the exempt. Groups
-// that are not referred to yet count if also says so.
+// Holders lists all whom the policy lets in, or groups of which also says so, and who have a session, except the exempt.
 func (v *View) Holders(exempt []string, also func(group string) bool) []Holder {
 	var all []Holder
 	for _, iqn := range v.acl.IQNs() {
