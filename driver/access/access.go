@@ -45,8 +45,7 @@ type Claim struct {
 	Note, Erase func(volumeID, group string) error
 }
 
-// undoTime bounds the withdrawal of a claim when the call's own time is up.
-const undoTime = 3 * time.Second
+const undoTime = 3 * time.Second // bounds the withdrawal of a claim when the call's own time is up
 
 // Look finds out who is there before anything is changed, so that a node that was fenced is not let in for even a moment. It
 // fails if the volume is in use. app was read before; Join relies on that.

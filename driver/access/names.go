@@ -48,7 +48,7 @@ func (o Owner) group(volumeID string, readOnly bool) string {
 
 // Owns reports whether a group holds claims of the owner, on whichever volume.
 func (o Owner) Owns(group string) bool {
-	return group == o.Former || strings.HasPrefix(group, o.Prefix()) && Grants(group) != ""
+	return group != "" && group == o.Former || strings.HasPrefix(group, o.Prefix()) && Grants(group) != ""
 }
 
 // Lets reports whether a member of the group has a claim of the owner's that is enough to write or, with readOnly, to read.
