@@ -2,4 +2,8 @@
 
 package access_test
 
-const everyMutation = 1
+const (
+	everyMutation = 1
+	someOrders    = 60
+	allOrders     = 0
+)

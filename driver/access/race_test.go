@@ -2,5 +2,9 @@
 
 package access_test
 
-// everyMutation thins out what the race detector makes five times as slow; `make unit` plays all of them without it.
-const everyMutation = 10
+// The race detector makes five times as slow what is played one request at a time: `make unit` plays more without it.
+const (
+	everyMutation = 10
+	someOrders    = 12
+	allOrders     = 200 // of those that are walked to the end elsewhere
+)
