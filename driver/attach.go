@@ -220,8 +220,7 @@ func (d *Driver) Register(ctx context.Context, node, iqn string) (string, error)
 	return d.registerAs(ctx, array, node, iqn)
 }
 
-// detach takes a node's grant away. It knows the volume by its Kubernetes name alone, and
-// finds everything else on the array.
+// detach takes a node's claim away. It knows the volume by its Kubernetes name alone, and finds everything else on the array.
 func (d *Driver) detach(ctx context.Context, name, node string) error {
 	unlock, err := d.lockVolume(ctx, name)
 	if err != nil {

@@ -46,7 +46,7 @@ func InitiatorName(cluster, node string) string {
 	return derivedName(initiatorNameLimit, kindOfGroup, cluster, node)
 }
 
-// GroupPrefix begins the names of the initiator groups that hold a cluster's grants, and of no other cluster's: a
+// GroupPrefix begins the names of the initiator groups of former versions that hold a cluster's claims, and of no other cluster's: a
 // cluster's name has no underscore.
 func GroupPrefix(cluster string) string { return groupPrefix + cluster + "_" }
 
