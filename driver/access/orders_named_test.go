@@ -128,6 +128,15 @@ func TestOrdersThatAnotherWordingFailsIn(t *testing.T) {
 			1B ends`, `
 			0A: attach: Success
 			1B: attach: Failure`},
+		"a note of a claim, and a session by another name": {scenario{who: "0A,1A", budget: killed(1)}, `
+			0A to acl_policy
+			0A is killed before, is called again
+			1A ends
+			1A past uses the volume
+			0A ends`, `
+			0A: attach: killed
+			1A: attach: Success
+			0A: attach: Failure`},
 		"nothing withdrawn": {scenario{who: "0A,0B", budget: killed(2), anyAfter: true}, `
 			0A to POST /initiator_groups
 			0B to POST /initiator_groups
