@@ -217,7 +217,7 @@ func TestDeleteLeavesTheGroupsOfOthers(t *testing.T) {
 	}
 }
 
-// The delete has read that nobody has the volume; then a node comes, at whatever moment: it keeps what it was told, or is refused.
+// The delete has read that no node has the volume; then a node comes, at whatever moment: it keeps what it was told, or is refused.
 func TestDeleteWhileANodeComes(t *testing.T) {
 	for at, came := 1, true; came; at++ {
 		came = false
