@@ -265,7 +265,7 @@ func TestAttachInATenantWhereDetachWouldNotLook(t *testing.T) {
 			require.Contains(t, message, "volume vol-1 is in tenant /root/dev")
 			require.Contains(t, message, "add the tenant to tenants in /etc/datera/datera-config")
 			ai, found := server.AppInstance("/root/dev", "vol-1")
-			require.True(t, !found || len(ai.Allowed) == 0, "a claim that nobody would find")
+			require.True(t, !found || len(ai.Allowed) == 0, "a claim that no detach would find")
 		})
 	}
 }

@@ -249,7 +249,7 @@ func TestFailedUnmountIsAFailure(t *testing.T) {
 	}
 }
 
-// After an attach that failed in mode kubelet nobody detaches: the next node would be told for ever who has the volume.
+// After an attach that failed in mode kubelet no detach comes: the next node would be refused until a person removes the claim.
 func TestFailedAttachLeavesNoClaim(t *testing.T) {
 	for _, mode := range []AttachMode{AttachController, AttachKubelet} {
 		for _, access := range []string{"rw", "ro"} {
@@ -271,7 +271,7 @@ type noACL struct{ Array }
 
 func (noACL) AddInitiatorGroup(context.Context, string, string) error { return errInjected }
 
-// Of two PersistentVolumes that name one volume, the mount of each would keep the other one on the node for ever.
+// Of two PersistentVolumes that name one volume, the mount of each would keep the other one on the node.
 func TestOneNodeHasAVolumeUnderOneName(t *testing.T) {
 	n := newNode(t, array(t), "node-a").registered(t)
 	other := optionsWith(map[string]string{keyName: "pv-other"})

@@ -22,7 +22,7 @@ func (n *node) notes(t *testing.T) []string {
 	return found
 }
 
-// leftByAKill attaches in a process that is killed right after the array let the node in: the claim is there, nobody was told.
+// leftByAKill attaches in a process that is killed right after the array let the node in: the claim is there, no caller was told.
 func leftByAKill(t *testing.T, server *dateratest.Server, n *node, options string) {
 	t.Helper()
 	tenant := "/root"

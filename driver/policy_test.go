@@ -46,7 +46,7 @@ func TestWhoeverThePolicyLetsInHasAClaim(t *testing.T) {
 	byItself := func(t *testing.T, server *dateratest.Server) { listed(t, server, "vol-1", backup) }
 	byGroup := func(t *testing.T, server *dateratest.Server) { letInBy(t, server, "vol-1", "backup-hosts", backup) }
 	both := func(t *testing.T, server *dateratest.Server) { byItself(t, server); byGroup(t, server) }
-	nobody := func(*testing.T, *dateratest.Server) {}
+	noOne := func(*testing.T, *dateratest.Server) {}
 	tests := map[string]struct {
 		lets    func(*testing.T, *dateratest.Server)
 		session bool
@@ -57,7 +57,7 @@ func TestWhoeverThePolicyLetsInHasAClaim(t *testing.T) {
 		"an initiator by itself, with a session":     {byItself, true, nil, "lists it by itself"},
 		"a foreign group":                            {byGroup, false, nil, "initiator group backup-hosts"},
 		"a foreign group, with a session":            {byGroup, true, nil, "or name it in exempt in the configuration"},
-		"a session without a claim":                  {nobody, true, nil, "it has a session without a claim"},
+		"a session without a claim":                  {noOne, true, nil, "it has a session without a claim"},
 		"an exempt initiator by itself":              {byItself, false, []string{backup}, ""},
 		"an exempt initiator, with a session":        {byItself, true, []string{backup}, ""},
 		"an exempt initiator in a foreign group":     {byGroup, true, []string{backup}, ""},
@@ -151,7 +151,7 @@ func withoutField(field string) func([]byte) []byte {
 	}
 }
 
-// An array that does not show sessions: with a controller nothing is missing. In attach mode none nobody is evicted, as nobody
+// An array that does not show sessions: with a controller nothing is missing. In attach mode none no node is evicted, as none
 // can be seen to be gone.
 func TestAnArrayThatDoesNotShowSessions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -70,7 +70,7 @@ func TestTwoNodesRaceForANewVolume(t *testing.T) {
 	})
 }
 
-// In attach mode none nobody guards the volume but the driver: nodes race with mount, and each may evict one that has no
+// In attach mode none only the driver guards the volume: nodes race with mount, and each may evict one that has no
 // session yet. Whatever happens, one at most has it mounted, and it is the one that the array lets in.
 func TestTwoNodesRaceToMountInModeNone(t *testing.T) {
 	t.Parallel()
