@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"datera-flexvolume/datera"
@@ -83,10 +82,17 @@ func (d *Driver) withdraw(ctx context.Context, path string) error {
 	if err != nil && !errors.Is(err, datera.ErrNotFound) {
 		return err
 	}
-	inUse := func(h access.Holder) bool {
-		return h.Session && h.Group == left.Group && datera.SameIQN(h.IQN, left.IQN)
+	var used, otherwise bool
+	if err == nil {
+		for _, h := range seen.Holders(nil, nil) {
+			mine := h.Session && datera.SameIQN(h.IQN, left.IQN)
+			used, otherwise = used || mine && h.Group == left.Group, otherwise || mine && h.Group != left.Group
+		}
 	}
-	if err != nil || !slices.ContainsFunc(seen.Holders(nil, nil), inUse) { // a volume that is gone may have left its groups
+	switch {
+	case used && otherwise: // the session may be by the other claim: the note waits until that has gone
+		return nil
+	case !used: // a volume that is gone may have left its groups
 		if _, err := array.RemoveMember(ctx, left.Group, left.IQN); err != nil {
 			return err
 		}
