@@ -48,7 +48,7 @@ Faults make the cluster misbehave: NAME=VALUE[,method=REGEXP][,path=REGEXP][,cou
   refuse-filter                         lists with a filter are refused
   short-list=1000                       lists end after so many elements, whatever is asked for
   no-offset                             lists begin at the beginning, whatever is asked for
-  no-active-initiators                  nobody tells which hosts are logged in
+  no-active-initiators                  answers do not show which hosts are logged in
 They can be changed while it runs: GET, PUT, DELETE http://…/sim/faults[/NAME]; GET /sim/requests tells which
 calls were made.`
 

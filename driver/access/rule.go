@@ -31,7 +31,7 @@ func (c Claim) conflicts(h Holder) bool {
 	return !c.ReadOnly || Grants(h.Group) != "ro"
 }
 
-// refuse says who keeps the claim out, and what to do; nil where nobody does.
+// refuse says who keeps the claim out, and what to do; nil if none does.
 func (c Claim) refuse(ctx context.Context, holders []Holder) error {
 	if len(holders) == 0 {
 		return nil
