@@ -172,7 +172,7 @@ func TestDoctor(t *testing.T) {
 		},
 		"another node's name": {
 			hurt: "cp /etc/iscsi/initiatorname.iscsi /tmp; sed -i s/node-a/node-b/ /etc/iscsi/initiatorname.iscsi", heal: "mv /tmp/initiatorname.iscsi /etc/iscsi",
-			finds: `problem  initiator name .*for node node-b, but this is node-a`,
+			finds: `problem  initiator name .*is registered on the array for another node than this, node-a, as k8s_kubernetes_node-b`,
 		},
 		"multipathd by itself": {
 			hurt:  "modprobe -a dm_multipath; multipathd; until multipathd show status >/dev/null 2>&1; do sleep 0.1; done",
