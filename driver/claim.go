@@ -99,23 +99,14 @@ func (d *Driver) searchEach(ctx context.Context, home Array, part string) ([]acc
 	return found, nil
 }
 
-// tenants are those in which the cluster's volumes may be, the configured one first. A user who may not list them has those
-// of the configuration.
+// tenants are those in which the cluster's volumes may be, the configured one first. For a user who may not list them it is the
+// only one: checkTenant lets no volume into another.
 func (d *Driver) tenants(ctx context.Context, home Array) ([]string, error) {
-	others := d.Config.Tenants
-	if others == nil {
-		var err error
-		if others, err = home.Tenants(ctx); err != nil && !errors.Is(err, datera.ErrRefused) {
-			return nil, fmt.Errorf("list the tenants of %s: %w", home.Server(), err)
-		}
+	tenants, err := d.Config.SearchTenants(ctx, home)
+	if errors.Is(err, datera.ErrRefused) {
+		return []string{d.homeTenant()}, nil
 	}
-	tenants := []string{d.homeTenant()}
-	for _, tenant := range others {
-		if tenant = d.tenantOf(Volume{Tenant: tenant}); !slices.Contains(tenants, tenant) {
-			tenants = append(tenants, tenant)
-		}
-	}
-	return tenants, nil
+	return tenants, err
 }
 
 // checkTenant refuses a volume in a tenant in which detach would not find it again.

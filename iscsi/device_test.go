@@ -254,7 +254,7 @@ func TestRealKernelCalls(t *testing.T) {
 	require.NoError(t, k.scan(file, "0 0 1"))
 	d := disk{hctl: "0:0:0:0", dir: t.TempDir()}
 	for name, write := range map[string]func(disk) error{"rescan": k.rescan, "delete": k.delete} {
-		require.ErrorIs(t, write(d), fs.ErrNotExist, "the disk of this session is gone, and no other is meant")
+		require.ErrorIs(t, write(d), fs.ErrNotExist, "the session's disk is gone, and no other is meant")
 		require.NoError(t, os.WriteFile(filepath.Join(d.dir, name), nil, 0o600))
 		require.NoError(t, write(d))
 		content, err := os.ReadFile(filepath.Join(d.dir, name))

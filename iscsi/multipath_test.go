@@ -145,7 +145,7 @@ func TestMultipath(t *testing.T) {
 		s, _, err := i.sessionAt(testIQN, portalA)
 		require.NoError(t, err)
 		i.setRecovery(s, 5*time.Second)
-		require.Equal(t, "5", attribute(s.class, "recovery_tmo"), "multipathd has nothing to do with this session")
+		require.Equal(t, "5", attribute(s.class, "recovery_tmo"), "multipathd has nothing to do with the session")
 		require.Equal(t, device.Paths[0], device.Path)
 		require.GreaterOrEqual(t, time.Since(began), i.opt.MapTimeout)
 		i.opt.MapTimeout = time.Hour

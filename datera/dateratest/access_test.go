@@ -158,7 +158,7 @@ func TestAuth(t *testing.T) {
 	c.fails(422, "ValidationFailedError", "POST", "/app_instances", body)
 }
 
-// TestFoldedIQNs is an array that keeps IQNs in lower case: whoever looks for what he registered has to fold it, too.
+// TestFoldedIQNs is an array that keeps IQNs in lower case: a look-up of what was registered has to fold them, too.
 func TestFoldedIQNs(t *testing.T) {
 	array := dateratest.Start(t, dateratest.WithFoldedIQNs())
 	c := connect(t, array)

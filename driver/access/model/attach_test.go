@@ -146,7 +146,7 @@ func (t *turn) afterFirstLook() {
 	}
 }
 
-// published: the own claim was there and referred to before the members of other groups were read, so that whoever came
+// published: the own claim was there and referred to before the members of other groups were read, so that a caller that came
 // later has seen it. A reference that is seen only afterwards may be another caller's, of a moment ago.
 func (t *turn) published(own group) bool {
 	referred := t.c.referred
@@ -156,7 +156,7 @@ func (t *turn) published(own group) bool {
 	return t.c.members[own].has(t.caller.node) && referred.has(own)
 }
 
-// begin is what follows when nobody is in the way: it remembers only whether the policy refers to the own group.
+// begin is what follows when no claim is in the way: it remembers only whether the policy refers to the own group.
 func (t *turn) begin() {
 	referred := t.c.refers & t.own().one()
 	switch {
@@ -171,7 +171,7 @@ func (t *turn) begin() {
 	t.c.refers = referred
 }
 
-// unclaimed: whoever asks first looks again after it, so that the first look can end with the members.
+// unclaimed: a caller that asks first looks again after it, so that the first look can end with the members.
 func (t *turn) unclaimed() bool { return t.c.unread == 0 && !t.claimed() }
 
 func (t *turn) afterNote(referred groups) step {
@@ -181,7 +181,7 @@ func (t *turn) afterNote(referred groups) step {
 	return add
 }
 
-// mayWithdraw: only what a note says that nobody was told of.
+// mayWithdraw: only a claim that a note shows was never reported.
 func (t *turn) mayWithdraw() bool {
 	switch {
 	case t.neverWithdrawn:

@@ -1,6 +1,6 @@
 package model
 
-// Collect takes out a claim of which nobody was told: no pod uses the volume, the node's status does not show it, and there
+// Collect takes out a claim that was never reported: no pod uses the volume, the node's status does not show it, and there
 // is no session. It is a question to the model, not a part of the protocol.
 func (t *turn) collect(g group) {
 	c, s := t.c, t.s

@@ -102,7 +102,7 @@ func (t *turn) afterDeleteLook() {
 	}
 }
 
-// inUse: in mode none a claim without a session keeps nobody from deleting.
+// inUse: in mode none a claim without a session does not prevent a delete.
 func (t *turn) inUse() bool {
 	return t.c.sessions != 0 || !t.modeNone && t.c.members != [groupCount]nodes{}
 }
